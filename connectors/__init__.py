@@ -1,0 +1,1 @@
+"""The outside: records, ports, codecs, and the adapters kafka, files and memory."""

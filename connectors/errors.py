@@ -1,0 +1,43 @@
+"""Errors of the outside world.
+
+ConnectorError
+├── SourceError        the source cannot go on (authorisation, lost metadata, network for too long)
+│   └── OffsetGone     the wanted offset is no longer (or not yet) in the topic
+├── SinkError          a record could not be published
+└── SettingsError      a connector's settings contradict themselves or the outside
+"""
+
+from __future__ import annotations
+
+
+class ConnectorError(Exception):
+    """Base of every error of a connector; its text says what, where, got, expected, and ``hint:``."""
+
+
+class SourceError(ConnectorError):
+    """The source cannot go on."""
+
+
+class OffsetGone(SourceError):  # noqa: N818 - names what happened
+    """The wanted offset is outside what the topic holds.
+
+    Attributes:
+        partition: the partition.
+        wanted: the offset that was asked for.
+        earliest: the first offset still there.
+        latest: the offset after the last record.
+    """
+
+    def __init__(self, partition: int, wanted: int, earliest: int, latest: int) -> None:
+        super().__init__(
+            f"partition {partition}: offset {wanted} is not in the topic, which holds {earliest} to {latest}"
+        )
+        self.partition, self.wanted, self.earliest, self.latest = partition, wanted, earliest, latest
+
+
+class SinkError(ConnectorError):
+    """A record could not be published."""
+
+
+class SettingsError(ConnectorError):
+    """A connector's settings contradict themselves or the outside."""

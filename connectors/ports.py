@@ -1,0 +1,86 @@
+"""The two ports to the outside. Every adapter (kafka, files, memory) passes one contract suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, Protocol
+
+from connectors.records import OutRecord, Polled
+
+Start = Literal["earliest", "latest"] | int
+"""Where to begin a partition without a stored position: an end, or an event time in epoch ns."""
+
+
+class Source(Protocol):
+    """Yields decoded batches per partition, in order within each partition.
+
+    A source never interprets times, never drops a record silently, and holds no position of its own that
+    matters: the caller seeks to what its own store says, and `commit` is only a courtesy to lag monitors.
+    """
+
+    def open(self, position: Callable[[int], int | None], start: Start) -> None:
+        """Connect and position every partition: at ``position(partition)``, else (None) at ``start``.
+
+        Raises:
+            SourceError: the outside cannot be reached or refuses.
+            OffsetGone: a stored position is no longer available.
+        """
+        ...
+
+    def poll(self, timeout: float) -> Sequence[Polled]:
+        """What has come, at most one `Polled` per partition; empty after ``timeout`` seconds of nothing."""
+        ...
+
+    def commit(self, positions: Mapping[int, int]) -> None:
+        """Tell the outside that everything before these positions is durable here."""
+        ...
+
+    def pause(self) -> None:
+        """Stop fetching (polls go on and bring nothing), for back-pressure."""
+        ...
+
+    def resume(self) -> None:
+        """Fetch again."""
+        ...
+
+    @property
+    def exhausted(self) -> bool:
+        """True when nothing will ever come again (a file's end); a topic is never exhausted."""
+        ...
+
+    @property
+    def lag(self) -> int | None:
+        """Records between the positions and the end, or None where that is unknown."""
+        ...
+
+    def close(self) -> None:
+        """Leave the outside. Idempotent."""
+        ...
+
+
+class Sink(Protocol):
+    """Publishes records, at least once, in order per key."""
+
+    def open(self) -> Mapping[str, int]:
+        """Connect; returns the present end position per ``channel/partition`` (opaque to the caller)."""
+        ...
+
+    def ids_after(self, ends: Mapping[str, int]) -> set[str]:
+        """Ids of the records published at or after these end positions: what a restart must not send again."""
+        ...
+
+    def emit(self, records: Sequence[OutRecord]) -> None:
+        """Hand over records; they are durable only after `flush` has returned."""
+        ...
+
+    def flush(self, timeout: float) -> Mapping[str, int]:
+        """Wait until everything emitted is acknowledged; returns the new end positions.
+
+        Raises:
+            SinkError: a record was refused, or the time ran out.
+        """
+        ...
+
+    def close(self) -> None:
+        """Leave the outside. Idempotent."""
+        ...
