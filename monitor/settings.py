@@ -1,0 +1,259 @@
+"""The typed configuration: every setting, its default and its meaning, in one place.
+
+YAML overrides these defaults; unknown keys are errors. The JSON Schema for editors is generated from here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct, field
+
+from monitor.quantities import Duration, Instant
+
+Role = Literal["pv", "setpoint", "output", "mode", "discrete", "counter", "lab", "ambient"]
+SCORED_ROLES: frozenset[str] = frozenset({"pv", "output", "ambient"})
+"""Roles whose sensors are scored; the others are context, never z-scored."""
+
+
+def _s(text: str) -> Duration:
+    return Duration.parse(text)
+
+
+class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A section of the configuration: immutable, and an unknown key is an error."""
+
+
+class Sensor(Section):
+    """One measured channel of the assets of a class.
+
+    Attributes:
+        unit: UCUM code, for example Cel, bar, kg/h.
+        range: engineering range [low, high] in the unit; a reading outside is a SENSOR_FAULT and is masked.
+        role: what it is to the process; set-points, modes, discretes, counters and lab values are context.
+        tag: its name in messages and files; default: the sensor's name.
+        reporting: 'periodic', or 'on_change' (report by exception): then holding still is not a fault.
+        heartbeat: on_change only: the longest normal time between two readings.
+        aggregate: how a grid slot with several readings takes its value.
+        deadband: changes up to this size are not movement, in the unit; used by the stuck check.
+        stuck_after: no movement for this long is SENSOR_FAULT (stuck); null: learnt from normal run lengths.
+        dead_after: no reading for this long while the asset reports is SENSOR_FAULT (dead); null: 10 samplings
+            or 3 heartbeats.
+        derive: computed by nuwatch when messages do not carry it: time since batch or phase start, in the unit.
+        sigma_floor: the smallest standard deviation used for scaling, in the unit (the sensor's resolution).
+    """
+
+    unit: str
+    range: tuple[float, float] | None = None
+    role: Role = "pv"
+    tag: str | None = None
+    reporting: Literal["periodic", "on_change"] = "periodic"
+    heartbeat: Duration | None = None
+    aggregate: Literal["last", "mean", "max"] = "last"
+    deadband: float = 0.0
+    stuck_after: Duration | None = None
+    dead_after: Duration | None = None
+    derive: Literal["time_since_batch_start", "time_since_phase_start"] | None = None
+    sigma_floor: float = 0.0
+
+
+class EventTime(Section):
+    """How event time becomes grid slots.
+
+    Attributes:
+        lateness: an asset's watermark trails its highest accepted time by this much.
+        max_age: a missing sensor is carried forward at most this long, then masked.
+        max_future: a reading further ahead than this is held until three in a row agree.
+        silence: a longer gap between two accepted readings is a DATA_GAP.
+        late: what happens to a reading behind a closed slot, besides being counted.
+    """
+
+    lateness: Duration = _s("5s")
+    max_age: Duration = _s("10s")
+    max_future: Duration = _s("1h")
+    silence: Duration = _s("5min")
+    late: Literal["dead_letter", "count"] = "dead_letter"
+
+
+class Window(Section):
+    """The windows that are scored.
+
+    Attributes:
+        length: grid samples per window (T).
+        stride: samples between two window ends.
+        min_coverage: a window with a smaller share of real readings is not scored; a DATA_GAP opens.
+        min_maturity: with batches, the first window is scored after this share of `length` samples of the
+            batch; until a window is full its threshold is that of windows of the same maturity.
+    """
+
+    length: int = 64
+    stride: int = 1
+    min_coverage: float = 0.7
+    min_maturity: float = 0.25
+
+
+class Batches(Section):
+    """How batch context is used.
+
+    Attributes:
+        fresh_window: what starts a fresh window: a batch's start, a phase change too, or neither.
+        align: subtract the mean trajectory by recipe and phase, indexed by time since the phase's start.
+    """
+
+    fresh_window: Literal["batch", "phase", "never"] = "batch"
+    align: bool = False
+
+
+class Scoring(Section):
+    """Which scorers judge a window, and how their ratios become one.
+
+    Attributes:
+        scorers: names with their hyperparameters; see `nuwatch train --help`.
+        combine: 'any' takes the largest ratio, 'all' the smallest.
+        smoothing: weight of the newest ratio in the EWMA over time; 1 is no smoothing.
+        block: windows per compiled block; part of the bundle, because results depend on it in the last bits.
+        seed: of training; the same data, configuration and seed give the same bundle.
+    """
+
+    scorers: dict[str, dict[str, Any]] = field(default_factory=lambda: {"lstm_autoencoder": {}, "ocnn": {}})
+    combine: Literal["any", "all"] = "any"
+    smoothing: float = 0.2
+    block: Literal[16, 32, 64, 128, 256] = 64
+    seed: int = 0
+
+
+class Calibration(Section):
+    """How the threshold is estimated from held-out normal scores.
+
+    Attributes:
+        nu: the fraction of normal windows allowed over the threshold.
+        holdout: share of the history, at its end, that fits no model; its first half sets the scorers' scales,
+            its second half the limit of the combined, smoothed ratio.
+        enough: n_eff * nu must reach this, or the threshold is called UNCALIBRATED.
+    """
+
+    nu: float = 0.01
+    holdout: float = 0.4
+    enough: float = 16.0
+
+
+class DriftSettings(Section):
+    """When normal is said to have moved, and what may follow.
+
+    Attributes:
+        detector: river's drift detector.
+        delta: ADWIN's confidence (PageHinkley: its threshold is chosen from it; KSWIN: alpha).
+        re_estimate: 'guarded' re-estimates when the fault-safe conditions hold; 'approve' always asks a person.
+        samples: scores needed for a re-estimation; null: enough for nu (see `calibration.enough`).
+        max_step: the largest factor between the old and the new limit in one re-estimation.
+        max_total: the largest factor between the trained and any later limit.
+        settle: how long after a declared change of context (recipe, phase, set-point) its shift is benign.
+    """
+
+    detector: Literal["adwin", "page_hinkley", "kswin", "none"] = "adwin"
+    delta: float = 0.002
+    re_estimate: Literal["guarded", "approve"] = "guarded"
+    samples: int | None = None
+    max_step: float = 1.5
+    max_total: float = 2.0
+    settle: Duration = _s("1h")
+
+
+class Alerting(Section):
+    """The life of an incident.
+
+    Attributes:
+        on_delay: the ratio must stay over the limit this long before RAISED.
+        off_delay: it must stay under the limit less `deadband` this long before CLEARED.
+        deadband: hysteresis, as a share of the limit.
+        realert: an UPDATED is sent this long after the last alert of an open incident; null: never.
+        criticality: of these assets, 0 to 1; scales severity.
+        fault_on_delay: the same on-delay for sensor faults and coverage gaps.
+        fault_off_delay: the same off-delay for sensor faults and coverage gaps.
+    """
+
+    on_delay: Duration = _s("0s")
+    off_delay: Duration = _s("30s")
+    deadband: float = 0.1
+    realert: Duration | None = _s("1h")
+    criticality: float = 0.6
+    fault_on_delay: Duration = _s("0s")
+    fault_off_delay: Duration = _s("30s")
+
+
+class AssetClass(Section):
+    """Assets with the same sensors and the same models.
+
+    Attributes:
+        assets: asset names, or patterns such as 'poly2/*'.
+        sampling: period of the event-time grid.
+        sensors: the sensors by name, in the order of the model's columns.
+        bundle: folder of the trained bundle, relative to the configuration file.
+    """
+
+    assets: tuple[str, ...]
+    sampling: Duration
+    sensors: dict[str, Sensor]
+    bundle: str = "bundle"
+    time: EventTime = field(default_factory=EventTime)
+    window: Window = field(default_factory=Window)
+    batches: Batches = field(default_factory=Batches)
+    scoring: Scoring = field(default_factory=Scoring)
+    calibration: Calibration = field(default_factory=Calibration)
+    drift: DriftSettings = field(default_factory=DriftSettings)
+    alerting: Alerting = field(default_factory=Alerting)
+
+
+class Times(Section):
+    """How times in messages and files are read.
+
+    Attributes:
+        unit: of integer times; never guessed.
+        zone: IANA zone of times without an offset; null refuses them.
+        range: readings outside [earliest, latest] go to the dead-letter channel.
+    """
+
+    unit: Literal["s", "ms", "us", "ns"] = "ms"
+    zone: str | None = None
+    range: tuple[Instant, Instant] = (
+        Instant.parse("2000-01-01T00:00:00Z"),
+        Instant.parse("2100-01-01T00:00:00Z"),
+    )
+
+
+class State(Section):
+    """Durable state of the daemon.
+
+    Attributes:
+        directory: folder of the snapshots, relative to the configuration file.
+        interval: time between two snapshots.
+        outbox: events held in memory at most while the sink does not answer; then the input pauses.
+        drain: longest time that a stop may take.
+    """
+
+    directory: str = "state"
+    interval: Duration = _s("5s")
+    outbox: int = 10_000
+    drain: Duration = _s("30s")
+
+
+class Settings(Section):
+    """The whole configuration.
+
+    Attributes:
+        site: name of the plant; the alerts' CloudEvents source is /nuwatch/<site>.
+        source: where readings come from: `kind` is kafka, files or memory; the rest belongs to the connector.
+        sink: where alerts go, likewise.
+        asset_classes: what is watched.
+        unknown_sensors: 'dead_letter' rejects a record that names a sensor that is not configured.
+        max_record: larger records are rejected, in bytes.
+    """
+
+    site: str
+    source: dict[str, Any]
+    asset_classes: dict[str, AssetClass]
+    sink: dict[str, Any] = field(default_factory=lambda: {"kind": "memory"})
+    times: Times = field(default_factory=Times)
+    state: State = field(default_factory=State)
+    unknown_sensors: Literal["dead_letter", "ignore"] = "dead_letter"
+    max_record: int = 1_048_576

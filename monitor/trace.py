@@ -1,0 +1,57 @@
+"""What the pipeline says of every window, for reports and metrics; alerts are made from the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectors.records import Context
+
+
+class Trace(NamedTuple):
+    """W windows of one asset class, in order of their end within each asset.
+
+    Shape letters: W windows, S scorers, D scored sensors. Values are in engineering units.
+
+    Attributes:
+        asset_class: the class's name.
+        sensors: the D scored sensors' names.
+        scorers: the S scorers' names.
+        assets: the names that ``asset`` points to.
+        asset: [W] int32, index into ``assets``.
+        end: [W] int64, window end in ns since the epoch.
+        scored: [W] bool; False where coverage or maturity did not suffice: then ratios and scores are NaN.
+        coverage: [W] float32, share of real readings.
+        ratio: [W] float64, combined and smoothed; 1.0 is the limit.
+        scorer_ratio: [W, S] float64, each scorer's own ratio.
+        score: [W, S] float64, raw scores.
+        observed: [W, D] float64, value at the window's last sample; NaN where masked.
+        expected: [W, D] float64, what the model expects there.
+        sigma: [D] or [W, D] float64, one standard deviation of normal, in the sensor's unit.
+        contributions: [W, D] float32, share of each sensor in the score, summing to 1.
+        version: [W] int32, the threshold version in force.
+        contexts: the batch contexts that ``context`` points to.
+        context: [W] int32, index into ``contexts``.
+    """
+
+    asset_class: str
+    sensors: tuple[str, ...]
+    scorers: tuple[str, ...]
+    assets: tuple[str, ...]
+    asset: NDArray[np.int32]
+    end: NDArray[np.int64]
+    scored: NDArray[np.bool_]
+    coverage: NDArray[np.float32]
+    ratio: NDArray[np.float64]
+    scorer_ratio: NDArray[np.float64]
+    score: NDArray[np.float64]
+    observed: NDArray[np.float64]
+    expected: NDArray[np.float64]
+    sigma: NDArray[np.float64]
+    contributions: NDArray[np.float32]
+    version: NDArray[np.int32]
+    contexts: Sequence[Context]
+    context: NDArray[np.int32]
