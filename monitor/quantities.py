@@ -64,7 +64,9 @@ class Instant(int):
         try:
             moment = datetime.fromisoformat(text)
         except ValueError:
-            raise ValueError(f"expected an ISO 8601 time such as '2026-11-22T01:13:56Z', got {text!r}") from None
+            raise ValueError(
+                f"expected an ISO 8601 time such as '2026-11-22T01:13:56Z', got {text!r}"
+            ) from None
         if moment.tzinfo is None:
             raise ValueError(f"{text!r} has no offset from UTC; hint: write {text}Z for UTC")
         delta = moment - datetime(1970, 1, 1, tzinfo=UTC)

@@ -24,7 +24,7 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A section of the configuration: immutable, and an unknown key is an error."""
 
 
-class Sensor(Section):
+class Sensor(Section, frozen=True):
     """One measured channel of the assets of a class.
 
     Attributes:
@@ -36,10 +36,10 @@ class Sensor(Section):
         heartbeat: on_change only: the longest normal time between two readings.
         aggregate: how a grid slot with several readings takes its value.
         deadband: changes up to this size are not movement, in the unit; used by the stuck check.
-        stuck_after: no movement for this long is SENSOR_FAULT (stuck); null: learnt from normal run lengths.
-        dead_after: no reading for this long while the asset reports is SENSOR_FAULT (dead); null: 10 samplings
-            or 3 heartbeats.
-        derive: computed by nuwatch when messages do not carry it: time since batch or phase start, in the unit.
+        stuck_after: no movement for this long is SENSOR_FAULT (stuck); null: learnt from normal.
+        dead_after: no reading for this long while the asset reports is SENSOR_FAULT (dead); null: 10
+            samplings or 3 heartbeats.
+        derive: computed when messages do not carry it: time since batch or phase start, in the unit.
         sigma_floor: the smallest standard deviation used for scaling, in the unit (the sensor's resolution).
     """
 
@@ -57,7 +57,7 @@ class Sensor(Section):
     sigma_floor: float = 0.0
 
 
-class EventTime(Section):
+class EventTime(Section, frozen=True):
     """How event time becomes grid slots.
 
     Attributes:
@@ -75,7 +75,7 @@ class EventTime(Section):
     late: Literal["dead_letter", "count"] = "dead_letter"
 
 
-class Window(Section):
+class Window(Section, frozen=True):
     """The windows that are scored.
 
     Attributes:
@@ -92,7 +92,7 @@ class Window(Section):
     min_maturity: float = 0.25
 
 
-class Batches(Section):
+class Batches(Section, frozen=True):
     """How batch context is used.
 
     Attributes:
@@ -104,7 +104,7 @@ class Batches(Section):
     align: bool = False
 
 
-class Scoring(Section):
+class Scoring(Section, frozen=True):
     """Which scorers judge a window, and how their ratios become one.
 
     Attributes:
@@ -122,13 +122,13 @@ class Scoring(Section):
     seed: int = 0
 
 
-class Calibration(Section):
+class Calibration(Section, frozen=True):
     """How the threshold is estimated from held-out normal scores.
 
     Attributes:
         nu: the fraction of normal windows allowed over the threshold.
-        holdout: share of the history, at its end, that fits no model; its first half sets the scorers' scales,
-            its second half the limit of the combined, smoothed ratio.
+        holdout: share of the history, at its end, that fits no model; its first half sets the scorers'
+            scales, its second half the limit of the combined, smoothed ratio.
         enough: n_eff * nu must reach this, or the threshold is called UNCALIBRATED.
     """
 
@@ -137,13 +137,13 @@ class Calibration(Section):
     enough: float = 16.0
 
 
-class DriftSettings(Section):
+class DriftSettings(Section, frozen=True):
     """When normal is said to have moved, and what may follow.
 
     Attributes:
         detector: river's drift detector.
         delta: ADWIN's confidence (PageHinkley: its threshold is chosen from it; KSWIN: alpha).
-        re_estimate: 'guarded' re-estimates when the fault-safe conditions hold; 'approve' always asks a person.
+        re_estimate: 'guarded' acts when the fault-safe conditions hold; 'approve' always asks a person.
         samples: scores needed for a re-estimation; null: enough for nu (see `calibration.enough`).
         max_step: the largest factor between the old and the new limit in one re-estimation.
         max_total: the largest factor between the trained and any later limit.
@@ -159,7 +159,7 @@ class DriftSettings(Section):
     settle: Duration = _s("1h")
 
 
-class Alerting(Section):
+class Alerting(Section, frozen=True):
     """The life of an incident.
 
     Attributes:
@@ -181,7 +181,7 @@ class Alerting(Section):
     fault_off_delay: Duration = _s("30s")
 
 
-class AssetClass(Section):
+class AssetClass(Section, frozen=True):
     """Assets with the same sensors and the same models.
 
     Attributes:
@@ -204,7 +204,7 @@ class AssetClass(Section):
     alerting: Alerting = field(default_factory=Alerting)
 
 
-class Times(Section):
+class Times(Section, frozen=True):
     """How times in messages and files are read.
 
     Attributes:
@@ -221,7 +221,7 @@ class Times(Section):
     )
 
 
-class State(Section):
+class State(Section, frozen=True):
     """Durable state of the daemon.
 
     Attributes:
@@ -237,7 +237,7 @@ class State(Section):
     drain: Duration = _s("30s")
 
 
-class Settings(Section):
+class Settings(Section, frozen=True):
     """The whole configuration.
 
     Attributes:

@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 class Table:
     """A growing structured array with one row per asset.
 
-    Fields are read and written as ``table['field'][rows]``; each is a view [capacity, ...] into the same array.
+    Fields are read and written as ``table['field'][rows]``; each is a view [capacity, ...] of one array.
 
     Args:
         fields: (name, dtype, shape) of every field, as NumPy's structured dtypes take them.
         initial: the value of a field in a fresh row, where it is not zero.
     """
 
-    def __init__(self, fields: list[tuple[str, Any, tuple[int, ...]]], initial: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, fields: list[tuple[str, Any, tuple[int, ...]]], initial: dict[str, Any] | None = None
+    ) -> None:
         self.dtype = np.dtype(fields)
         self._initial = np.zeros((), self.dtype)
         for name, value in (initial or {}).items():
