@@ -1,1 +1,1 @@
-"""Pure numerics: scorers, training, scaling, bundles as bytes. No IO, clock, logging, config or global RNG."""
+"""Pure numerics: scorers, training, scaling, bundles as bytes. No IO, clock, logging, config, global RNG."""

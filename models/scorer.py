@@ -3,11 +3,11 @@
 A scorer is a pair of pure functions over windows::
 
     fit(rng, windows, spec, progress) -> Fitted(params, curves)
-    score(params, windows)            -> Scores(score, contributions, expected)
+    score(params, spec, windows)      -> Scores(score, contributions, expected)
 
-Shape letters: B windows, T samples of a window (oldest first), D sensors, H hidden units. A higher score is more
-anomalous, for every scorer. ``score`` keeps no state between windows and computes each row of the block by
-itself, so that a window's score does not depend on its neighbours in the block.
+Shape letters: B windows, T samples of a window (oldest first), D sensors, H hidden units. A higher score is
+more anomalous, for every scorer. ``score`` keeps no state between windows and computes each row of the block
+by itself, so that a window's score does not depend on its neighbours in the block.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class Fitted(NamedTuple):
 class Progress(Protocol):
     """Called after every epoch with the epochs done and to do, and the quantities to show."""
 
-    def __call__(self, done: int, total: int, values: Mapping[str, float]) -> None: ...
+    def __call__(self, done: int, total: int, values: Mapping[str, float]) -> None:
+        """Show progress."""
+        ...
 
 
 def silent(done: int, total: int, values: Mapping[str, float]) -> None:
@@ -84,4 +86,4 @@ class Scorer:
 
 
 class FitRefused(ValueError):  # noqa: N818 - names what happened, as the training report does
-    """A fit ended in parameters that must not be used (collapse, no better than untrained, too few windows)."""
+    """A fit ended in parameters that must not be used (collapse, no better than untrained, too few data)."""

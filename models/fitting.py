@@ -1,0 +1,38 @@
+"""What the fits have in common: which windows may teach, and how much is enough."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from models.scorer import FitRefused, Windows
+
+ROWS_PER_SENSOR = 5
+
+
+def real_tail(windows: Windows, rows: int) -> jax.Array:
+    """The last ``rows`` samples of those windows in which all of them are real.
+
+    Args:
+        windows: [N, T, D], NumPy views welcome: only the tail is copied.
+        rows: samples that are needed, at most T.
+
+    Returns:
+        [M, rows, D] float32.
+
+    Raises:
+        FitRefused: T is too short, or M is under five times rows * D.
+    """
+    _, length, sensors = windows.values.shape
+    if length < rows:
+        raise FitRefused(f"fit: got windows of {length} samples, expected at least {rows}")
+    whole = np.asarray(windows.mask[:, length - rows :, :]).all(axis=(1, 2))
+    needed = ROWS_PER_SENSOR * rows * sensors
+    if int(whole.sum()) < needed:
+        raise FitRefused(
+            f"fit: got {int(whole.sum())} of {whole.size} windows whose last {rows} samples are real in all "
+            f"{sensors} sensors, expected at least {needed}; hint: widen the training interval, or leave out "
+            "the sensors that are often missing"
+        )
+    return jnp.asarray(np.asarray(windows.values[:, length - rows :, :])[whole])

@@ -1,0 +1,157 @@
+"""All scorers of a bundle in one compiled call on blocks of one fixed shape.
+
+XLA's results depend in the last bits on the shape of a batch. One shape for every block makes a window's
+result independent of its neighbours, of padding and of its place in the block, so that a replay in other
+portions gives the same bits. Several devices take whole blocks in turn: a block is never split. On a GPU,
+also set ``XLA_FLAGS=--xla_gpu_deterministic_ops=true`` before the process starts.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from models.bundle import Bundle
+from models.imputation import Imputation, impute
+from models.registry import get_scorer
+from models.scorer import Params, Scores, Windows
+
+Device = Any  # jax.Device is a variable to type checkers
+
+_IN_FLIGHT = 4
+"""Blocks per device that may wait for their results: it stays busy, and the memory bounded."""
+
+
+class Scored(NamedTuple):
+    """What the scorers say of any number of windows, as NumPy arrays on the host.
+
+    Attributes:
+        score: [W, S] float32, higher is more anomalous.
+        contributions: [W, S, D] float32, >= 0.
+        expected: [W, S, D] float32, z-scores at each window's last sample.
+    """
+
+    score: NDArray[np.float32]
+    contributions: NDArray[np.float32]
+    expected: NDArray[np.float32]
+
+
+class _Learnt(NamedTuple):
+    imputation: Imputation
+    scorers: tuple[Params, ...]
+
+
+class Program:
+    """A bundle, compiled for one block size and some devices; see `compile_program`."""
+
+    def __init__(self, bundle: Bundle, block: int, devices: Sequence[Device]) -> None:
+        self.scorers = tuple(one.name for one in bundle.scorers)
+        self.block = block
+        self.traces = 0
+        self._shape = (block, bundle.length, len(bundle.sensors))
+        self._bundle = bundle
+        learnt = _Learnt(bundle.imputation, tuple(one.params for one in bundle.scorers))
+        self._learnt = [jax.device_put(learnt, device) for device in devices]
+        self._devices = tuple(devices)
+        self._warm_traces: int | None = None
+        self._call = jax.jit(self._score_block)
+
+    @property
+    def recompiles(self) -> int:
+        """Traces since `warm_up`; anything but 0 means that a shape or a type has changed."""
+        return 0 if self._warm_traces is None else self.traces - self._warm_traces
+
+    def warm_up(self) -> None:
+        """Compile for every device, so that the first real window does not wait."""
+        for turn in range(len(self._devices)):
+            block = (np.zeros(self._shape, np.float32), np.ones(self._shape, np.bool_))
+            jax.block_until_ready(self._dispatch(turn, block))
+        self._warm_traces = self.traces
+
+    def __call__(self, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> Scored:
+        """Score any number of windows.
+
+        Args:
+            values: [W, T, D] float32 z-scores; what stands at masked entries is ignored but must be finite.
+            mask: [W, T, D] True where a real reading stands.
+
+        Raises:
+            ValueError: the shapes are not those of the bundle.
+        """
+        if values.shape[1:] != self._shape[1:] or mask.shape != values.shape:
+            raise ValueError(
+                f"program: got values {values.shape} and mask {mask.shape}, expected both [windows, "
+                f"{self._shape[1]}, {self._shape[2]}]"
+            )
+        count, sensors = len(values), self._shape[2]
+        results = _empty(count, len(self.scorers), sensors)
+        waiting: deque[tuple[int, Scores]] = deque()
+        for turn, block in enumerate(self._blocks(values, mask)):
+            if len(waiting) >= _IN_FLIGHT * len(self._devices):
+                _collect(results, *waiting.popleft())
+            waiting.append((turn * self.block, self._dispatch(turn, block)))
+        for start, scored in waiting:
+            _collect(results, start, scored)
+        return results
+
+    def _blocks(
+        self, values: NDArray[np.float32], mask: NDArray[np.bool_]
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+        """Whole blocks; the last is padded with fully real zeros: padding never asks for imputation."""
+        for start in range(0, len(values), self.block):
+            part, real = values[start : start + self.block], mask[start : start + self.block]
+            if len(part) == self.block:
+                yield part, real
+            else:
+                padded = (np.zeros(self._shape, np.float32), np.ones(self._shape, np.bool_))
+                padded[0][: len(part)], padded[1][: len(part)] = part, real
+                yield padded
+
+    def _dispatch(self, turn: int, block: tuple[NDArray[np.float32], NDArray[np.bool_]]) -> Scores:
+        place = turn % len(self._devices)
+        return self._call(self._learnt[place], *jax.device_put(block, self._devices[place]))
+
+    def _score_block(self, learnt: _Learnt, values: jax.Array, mask: jax.Array) -> Scores:
+        self.traces += 1
+        windows = impute(learnt.imputation, Windows(values, mask))
+        each = [
+            get_scorer(one.name).score(params, one.spec, windows)
+            for one, params in zip(self._bundle.scorers, learnt.scorers, strict=True)
+        ]
+        return Scores(*(jnp.stack(parts, axis=1) for parts in zip(*each, strict=True)))
+
+
+def compile_program(
+    bundle: Bundle, block: int | None = None, devices: Sequence[Device] | None = None
+) -> Program:
+    """Make a bundle ready to score.
+
+    Args:
+        bundle: what was trained.
+        block: windows per compiled call; the bundle's own unless given (another size changes the last bits).
+        devices: where to score; JAX's first device unless given.
+
+    Returns:
+        The program, not yet compiled: `Program.warm_up` does it.
+    """
+    return Program(bundle, block or bundle.block, devices or jax.devices()[:1])
+
+
+def _empty(count: int, scorers: int, sensors: int) -> Scored:
+    return Scored(
+        np.empty((count, scorers), np.float32),
+        np.empty((count, scorers, sensors), np.float32),
+        np.empty((count, scorers, sensors), np.float32),
+    )
+
+
+def _collect(results: Scored, start: int, scored: Scores) -> None:
+    for target, source in zip(results, scored, strict=True):
+        room = target[start : start + len(source)]
+        room[:] = np.asarray(source)[: len(room)]
