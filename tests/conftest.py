@@ -1,0 +1,50 @@
+"""What every test shares: strict JAX, and a real broker for those that ask for one."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+
+# JAX reads these when it is imported, which only some tests do: no import here.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+
+import pytest
+
+from tests.broker import AnyBroker, Broker, DockerBroker, NoBroker, obtain
+
+
+@pytest.fixture(scope="session")
+def kafka_broker() -> Iterator[AnyBroker]:
+    """A running Apache Kafka broker; without one the test is skipped, and under CI=true it fails."""
+    try:
+        broker = obtain()
+    except NoBroker as reason:
+        message = f"no Apache Kafka broker: {reason}"
+        if os.environ.get("CI", "").lower() == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def own_broker(kafka_broker: AnyBroker) -> Broker | DockerBroker:
+    """The broker, for tests that must be allowed to kill it."""
+    if not isinstance(kafka_broker, Broker | DockerBroker):
+        pytest.skip("NUWATCH_TEST_KAFKA names a broker that must not be stopped")
+    return kafka_broker
+
+
+@pytest.fixture
+def new_topic(kafka_broker: AnyBroker) -> Callable[..., str]:
+    """Creates a topic with a name of its own: ``new_topic(partitions=3, configs={...})``."""
+
+    def create(partitions: int = 1, configs: dict[str, str] | None = None) -> str:
+        name = f"test-{uuid.uuid4().hex[:12]}"
+        kafka_broker.create_topic(name, partitions, configs)
+        return name
+
+    return create
