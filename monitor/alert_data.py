@@ -1,0 +1,281 @@
+"""What alerts and threshold versions look like on the wire; the published schemas are generated from here.
+
+Fields that may be null are always there; what only some kinds have is left out where it says nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+from monitor.incidents import EventName, Kind, State
+
+MAX_CONTRIBUTIONS = 8
+MAX_TEXT = 500
+"""Longest text in an event's data, in characters; longer ones are cut and ``truncated`` is set."""
+
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+"""An instant in RFC 3339, UTC, with 0, 3, 6 or 9 digits of a second."""
+Severity = Annotated[int, Meta(ge=1, le=1000)]
+
+
+class Data(Struct, frozen=True, kw_only=True):
+    """A part of an event: immutable; unknown fields are read over, so that readers survive additions."""
+
+
+class Window(Data, frozen=True, kw_only=True):
+    """The window that the event was found in.
+
+    Attributes:
+        start: time of its first sample.
+        end: time of its last sample.
+        length: grid samples.
+        coverage: share of real readings, 0 to 1.
+    """
+
+    start: Time
+    end: Time
+    length: int
+    coverage: float | None
+
+
+class ScorerScore(Data, frozen=True, kw_only=True):
+    """What one scorer said.
+
+    Attributes:
+        value: its raw score; higher is more anomalous.
+        threshold: its limit.
+        ratio: 1.0 is the limit.
+        p_value: share of calibration scores at least as high; never below 1 / (n + 1).
+    """
+
+    value: float | None
+    threshold: float | None
+    ratio: float | None
+    p_value: float | None
+
+
+class Score(Data, frozen=True, kw_only=True):
+    """How far the window was over the limit.
+
+    Attributes:
+        ratio: of all scorers together, smoothed over time; 1.0 is the limit.
+        threshold: the limit in force.
+        threshold_version: its version; see the threshold events.
+        p_value: share of calibration windows at least as high; never below 1 / (n + 1).
+        nu: the fraction of normal windows allowed over the limit.
+        per_scorer: each scorer by name.
+    """
+
+    ratio: float | None
+    threshold: float | None
+    threshold_version: int
+    p_value: float | None
+    nu: float | None
+    per_scorer: dict[str, ScorerScore]
+
+
+class Contribution(Data, frozen=True, kw_only=True):
+    """What one sensor had to do with it.
+
+    Attributes:
+        sensor: its name.
+        unit: its UCUM code.
+        share: of the score, 0 to 1.
+        observed: its value at the window's end; null where masked.
+        expected: what the model expected there.
+        sigma: observed less expected, in standard deviations of normal.
+        quality: of the reading.
+    """
+
+    sensor: str
+    unit: str
+    share: float | None
+    observed: float | None
+    expected: float | None
+    sigma: float | None
+    quality: str
+
+
+class Fault(Data, frozen=True, kw_only=True):
+    """What is wrong with a sensor.
+
+    Attributes:
+        code: the finding.
+        unit: the sensor's UCUM code.
+        value: the last value seen, null where there is none.
+        low: lower end of the engineering range, null where none is declared.
+        high: upper end.
+    """
+
+    code: Literal["STUCK", "OUT_OF_RANGE", "SPIKE", "BAD_QUALITY", "NON_FINITE", "DEAD"]
+    unit: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Drift(Data, frozen=True, kw_only=True):
+    """Whether normal has moved.
+
+    Attributes:
+        state: STABLE, DRIFT (normal has moved, the old threshold is in force) or REFITTING.
+    """
+
+    state: str
+
+
+class Model(Data, frozen=True, kw_only=True):
+    """What judged.
+
+    Attributes:
+        bundle: SHA-256 of the bundle.
+        trained_to: end of the training data; null where unknown.
+        config: SHA-256 of the configuration.
+    """
+
+    bundle: str
+    trained_to: Time | None
+    config: str
+
+
+class Batch(Data, frozen=True, kw_only=True):
+    """Batch context in the words of ISA-88; null where the readings carried none."""
+
+    batch_id: str | None
+    lot: str | None
+    recipe: str | None
+    phase: str | None
+
+
+class Alert(Data, frozen=True, kw_only=True):
+    """One event of an incident's life.
+
+    Attributes:
+        incident_id: names the episode; the same in all its alerts.
+        event: what happened.
+        state: how the incident stands after it.
+        kind: what the incident is about.
+        severity: the worst so far, 1 to 1000; medium from 334, high from 667.
+        message: the alert in plain words.
+        raised_at: when the incident was raised.
+        updated_at: when this event happened.
+        cleared_at: when it was cleared; null while it is open.
+        window: the window of this event; null where none belongs to it.
+        score: null where the kind has none.
+        contributions: the sensors that moved most, the largest share first; at most 8.
+        drift: null where unknown.
+        model: null where no model had a part.
+        batch: null outside batches.
+        subject: the sensor, the scorer, 'silence', 'coverage' or the batch that the incident is about; left
+            out for ANOMALY.
+        fault: only for SENSOR_FAULT.
+        worst_ratio: the largest ratio of the incident so far; left out where it has none.
+        truncated: true where a text was cut or a part left out to keep the event small.
+    """
+
+    incident_id: str
+    event: EventName
+    state: State
+    kind: Kind
+    severity: Severity
+    message: str
+    raised_at: Time
+    updated_at: Time
+    cleared_at: Time | None
+    window: Window | None
+    score: Score | None
+    contributions: Annotated[tuple[Contribution, ...], Meta(max_length=MAX_CONTRIBUTIONS)]
+    drift: Drift | None
+    model: Model | None
+    batch: Batch | None
+    subject: str | UnsetType = UNSET
+    fault: Fault | UnsetType = UNSET
+    worst_ratio: float | UnsetType = UNSET
+    truncated: bool | UnsetType = UNSET
+
+
+class Threshold(Data, frozen=True, kw_only=True):
+    """One version of an asset's limit.
+
+    Attributes:
+        version: rises by one with every new limit.
+        nu: the fraction of normal windows allowed over it.
+        n: calibration scores behind it.
+        n_eff: their number after autocorrelation.
+        low: lower end of the limit's interval.
+        high: upper end.
+        start: time of the first calibration score; null for the trained limit where unknown.
+        end: time of the last.
+        trigger: why there is a new version.
+        old_limit: the limit before; null for the first.
+        new_limit: the limit from now on.
+        approved_by: 'rule', or the person's name.
+        scales: medians and limits of the scorers behind it.
+    """
+
+    version: int
+    nu: float
+    n: int
+    n_eff: float | None
+    low: float | None
+    high: float | None
+    start: Time | None
+    end: Time | None
+    trigger: str
+    old_limit: float | None
+    new_limit: float | None
+    approved_by: str
+    scales: dict[str, Any]
+    truncated: bool | UnsetType = UNSET
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """A CloudEvent 1.0 in structured JSON; where it came from (nuwatch...) is outside its identity.
+
+    Attributes:
+        specversion: of CloudEvents.
+        source: /nuwatch/<site>.
+        subject: the asset.
+        id: unique within the source, and a function of the data: the same event sent twice has the same id.
+        time: event time.
+        sequence: number of the event within its subject's series, as text of ten digits.
+        partitionkey: the asset; key of the Kafka record.
+        datacontenttype: of ``data``.
+        nuwatchtopic: where the closing record came from.
+        nuwatchpartition: its partition.
+        nuwatchoffset: its offset; as text beyond 2147483647, where an Integer of CloudEvents ends.
+        nuwatchreplay: true when recorded data were replayed.
+        nuwatchversion: of nuwatch.
+    """
+
+    specversion: Literal["1.0"] = "1.0"
+    source: str
+    subject: str
+    id: str
+    time: Time
+    sequence: Annotated[str, Meta(pattern="^[0-9]{10}$")]
+    partitionkey: str
+    datacontenttype: Literal["application/json"] = "application/json"
+    nuwatchtopic: str
+    nuwatchpartition: int
+    nuwatchoffset: int | str
+    nuwatchreplay: bool
+    nuwatchversion: str
+
+
+class AlertEvent(Event, frozen=True, kw_only=True):
+    """An alert as a CloudEvent, key: the asset."""
+
+    type: Literal["nuwatch.alert.v1"] = "nuwatch.alert.v1"
+    dataschema: Literal["alert.v1.json"] = "alert.v1.json"
+    data: Alert = field()
+
+
+class ThresholdEvent(Event, frozen=True, kw_only=True):
+    """A threshold version as a CloudEvent, key: the asset."""
+
+    type: Literal["nuwatch.threshold.v1"] = "nuwatch.threshold.v1"
+    dataschema: Literal["threshold.v1.json"] = "threshold.v1.json"
+    data: Threshold = field()

@@ -1,0 +1,153 @@
+"""Alerts in plain words: what, where, how much, which sensors moved, since when."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from monitor.alert_data import Contribution, Fault, Score, Window
+from monitor.incidents import EventName, Kind, Transition
+from monitor.quantities import NS_PER_S, Duration, iso_time
+
+SHOWN_SENSORS = 3
+
+_FAULTS = {
+    "STUCK": "does not move",
+    "OUT_OF_RANGE": "is out of range",
+    "SPIKE": "shows a spike",
+    "BAD_QUALITY": "reports bad quality",
+    "NON_FINITE": "sends values that are not numbers",
+    "DEAD": "sends nothing",
+}
+_CONDITIONS = {
+    Kind.DRIFT: ("normal scores of {subject} have moved", "normal scores of {subject} are steady again"),
+    Kind.MODEL_STALE: (
+        "the model of {subject} no longer fits normal",
+        "the model of {subject} fits normal again",
+    ),
+    Kind.BATCH_VERDICT: ("batch {subject} stands out", "batch {subject} no longer stands out"),
+    Kind.MONITOR_HEALTH: ("the monitor is degraded: {subject}", "the monitor is well again: {subject}"),
+}
+_UNITS = {"Cel": "°C", "[degF]": "°F", "1": "", "{ratio}": "", "deg": "°"}
+
+
+def anomaly_message(
+    transition: Transition, asset: str, score: Score | None, contributions: Sequence[Contribution]
+) -> str:
+    """An ANOMALY: how much over, which sensors moved, since when; at the end, how long and how bad."""
+    if transition.event is EventName.CLEARED:
+        return _joined(f"{asset}: anomaly cleared {_lasted(transition)}", _worst(transition))
+    moved = ", ".join(_moved(each) for each in contributions[:SHOWN_SENSORS])
+    return _joined(
+        f"{asset}: anomaly{_still(transition)}, {_how_much(score)}, {_since(transition)}",
+        f"moved most: {moved}" if moved else "",
+        _worst(transition) if transition.event is EventName.UPDATED else "",
+    )
+
+
+def fault_message(transition: Transition, asset: str, sensor: str, fault: Fault | None) -> str:
+    """A SENSOR_FAULT: the finding, the value and what would be right."""
+    if transition.event is EventName.CLEARED:
+        return f"{asset}: sensor {sensor} is well again {_lasted(transition)}"
+    finding = "is faulty" if fault is None else _FAULTS[fault.code]
+    return _joined(
+        f"{asset}: sensor {sensor} {finding}{_still(transition)}, {_since(transition)}",
+        "" if fault is None or fault.value is None else f"value {quantity(fault.value, fault.unit)}",
+        "" if fault is None else _allowed(fault),
+    )
+
+
+def gap_message(transition: Transition, asset: str, subject: str, window: Window | None) -> str:
+    """A DATA_GAP: silence or too few real readings, and how long."""
+    if subject == "silence":
+        return _silence(transition, asset)
+    if transition.event is EventName.CLEARED:
+        return f"{asset}: enough real readings again {_lasted(transition)}"
+    share = (
+        "" if window is None or window.coverage is None else f", {100 * window.coverage:.0f} % of the window"
+    )
+    return (
+        f"{asset}: too few real readings{share}{_still(transition)}, {_since(transition)}; "
+        "windows are not scored meanwhile"
+    )
+
+
+def condition_message(transition: Transition, asset: str, kind: Kind, subject: str) -> str:
+    """DRIFT, MODEL_STALE and the other kinds without a measure."""
+    holds, over = _CONDITIONS[kind]
+    if transition.event is EventName.CLEARED:
+        return f"{asset}: {over.format(subject=subject)} {_lasted(transition)}"
+    return f"{asset}: {holds.format(subject=subject)}{_still(transition)}, {_since(transition)}"
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """A value with its unit for people: '183.4 °C'."""
+    if value is None or not math.isfinite(value):
+        return "no value"
+    return f"{value:.4g} {_UNITS.get(unit, unit)}".rstrip()
+
+
+def duration_text(ns: int) -> str:
+    """A duration in its two largest units: '1d2h', '12min3s', '0.5s'."""
+    if ns < NS_PER_S:
+        return f"{ns / NS_PER_S:.3g}s"
+    smallest = NS_PER_S * (3600 if ns >= 86_400 * NS_PER_S else 60 if ns >= 3600 * NS_PER_S else 1)
+    return str(Duration(ns // smallest * smallest))
+
+
+def _silence(transition: Transition, asset: str) -> str:
+    if transition.event is EventName.CLEARED:
+        silent = duration_text(transition.at_ns - transition.start_ns)
+        return (
+            f"{asset}: readings came again after {silent} of silence (since {iso_time(transition.start_ns)})"
+        )
+    silent = duration_text(transition.raised_ns - transition.start_ns)
+    return f"{asset}: no readings for {silent}, the last one at {iso_time(transition.start_ns)}"
+
+
+def _how_much(score: Score | None) -> str:
+    ratio = None if score is None else score.ratio
+    if ratio is None or not math.isfinite(ratio):
+        return "over its limit"
+    if ratio >= 2:
+        return f"{ratio:.3g} times its limit"
+    if ratio >= 1:
+        return f"{100 * (ratio - 1):.0f} % over its limit"
+    return f"now at {100 * ratio:.0f} % of its limit"
+
+
+def _moved(part: Contribution) -> str:
+    sigma = "" if part.sigma is None or not math.isfinite(part.sigma) else f", {part.sigma:+.1f} sigma"
+    expected = quantity(part.expected, part.unit)
+    return f"{part.sensor} {quantity(part.observed, part.unit)} (expected {expected}{sigma})"
+
+
+def _allowed(fault: Fault) -> str:
+    if fault.low is None or fault.high is None:
+        return ""
+    return f"allowed {quantity(fault.low, fault.unit)} to {quantity(fault.high, fault.unit)}"
+
+
+def _still(transition: Transition) -> str:
+    if transition.event is EventName.RAISED:
+        return ""
+    return f" for {duration_text(transition.at_ns - transition.start_ns)}"
+
+
+def _since(transition: Transition) -> str:
+    return f"since {iso_time(transition.start_ns)}"
+
+
+def _lasted(transition: Transition) -> str:
+    lasted = duration_text(transition.at_ns - transition.start_ns)
+    return f"after {lasted} (since {iso_time(transition.start_ns)})"
+
+
+def _worst(transition: Transition) -> str:
+    return (
+        f"worst {transition.worst_ratio:.3g} times its limit" if math.isfinite(transition.worst_ratio) else ""
+    )
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
