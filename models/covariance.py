@@ -63,3 +63,26 @@ def quadratic(residuals: jax.Array, matrix: jax.Array) -> tuple[jax.Array, jax.A
     diagonal = jnp.diagonal(matrix)
     weight = jnp.where(diagonal > 0.0, 1.0 / jnp.where(diagonal > 0.0, diagonal, 1.0), 0.0)
     return score, pulled * pulled * weight[None, :]
+
+
+def as_if_all_observed(distance: jax.Array, observed: jax.Array) -> jax.Array:
+    """Put marginal squared distances on the scale of distances over all sensors.
+
+    A squared distance over d sensors is chi-squared with d degrees of freedom; leaving sensors out makes it
+    smaller and the false alarms fewer. Wilson & Hilferty's cube-root normal approximation (1931) maps its
+    quantiles to those of D degrees.
+
+    Args:
+        distance: [B], marginal over the observed sensors.
+        observed: [B, D] True where the sensor counted.
+
+    Returns:
+        [B]; bit-identical where all sensors are observed, 0 where none is.
+    """
+    total = observed.shape[1]
+    count = jnp.sum(observed, axis=1).astype(distance.dtype)
+    some = jnp.maximum(count, 1.0)
+    spread, whole = 2.0 / (9.0 * some), 2.0 / (9.0 * total)
+    normal = (jnp.cbrt(distance / some) - (1.0 - spread)) / jnp.sqrt(spread)
+    mapped = total * jnp.maximum(1.0 - whole + normal * whole**0.5, 0.0) ** 3
+    return jnp.where(count == total, distance, jnp.where(count == 0.0, 0.0, mapped))

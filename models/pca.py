@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from models.covariance import quadratic, shrunk_covariance
+from models.covariance import as_if_all_observed, quadratic, shrunk_covariance
 from models.fitting import real_tail
 from models.scorer import Fitted, Params, Progress, Scorer, Scores, Windows
 
@@ -42,7 +42,7 @@ def fit(rng: jax.Array, windows: Windows, spec: PcaSpec, progress: Progress) -> 
 
     Returns:
         ``index`` [L, L] (the quadratic form M) and ``model`` [L, L] (the projection on the kept components),
-        with L = (lags + 1) D, the last sample first.
+        with L = (lags + 1) D, the last sample first; ``mean`` [], the index of a typical row.
 
     Raises:
         FitRefused: too few fully real rows.
@@ -56,7 +56,8 @@ def fit(rng: jax.Array, windows: Windows, spec: PcaSpec, progress: Progress) -> 
     residual = jnp.eye(rows.shape[1], dtype=rows.dtype) - model
     index = hotelling / _limit(rows, hotelling, spec.limit) + residual / _limit(rows, residual, spec.limit)
     progress(1, 1, {"components": float(jnp.sum(kept))})
-    return Fitted({"index": 0.5 * (index + index.T), "model": 0.5 * (model + model.T)}, {})
+    mean = jnp.maximum(jnp.mean(quadratic(rows, index)[0]), 1e-6)
+    return Fitted({"index": 0.5 * (index + index.T), "model": 0.5 * (model + model.T), "mean": mean}, {})
 
 
 def _kept(variances: jax.Array, explained: float) -> jax.Array:
@@ -81,7 +82,10 @@ def score(params: Params, spec: PcaSpec, windows: Windows) -> Scores:
     index, shares = quadratic(rows, params["index"])
     contributions = jnp.sum(shares.reshape(rows.shape[0], spec.lags + 1, sensors), axis=1)
     expected = (rows @ params["model"])[:, :sensors]
-    return Scores(index, jnp.where(windows.mask[:, -1, :], contributions, 0.0), expected)
+    observed = windows.mask[:, -1, :]
+    typical = params["mean"] / sensors  # puts the index on the scale of a squared distance, and back
+    comparable = as_if_all_observed(index / typical, observed) * typical
+    return Scores(comparable, jnp.where(observed, contributions, 0.0), expected)
 
 
 SCORER = Scorer("pca", PcaSpec, fit, score)

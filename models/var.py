@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from models.covariance import inverse, quadratic, shrunk_covariance
+from models.covariance import inverse, shrunk_covariance
 from models.fitting import real_tail
-from models.imputation import fill
+from models.residuals import weighed
 from models.scorer import Fitted, Params, Progress, Scorer, Scores, Windows
 
 
@@ -65,9 +65,8 @@ def score(params: Params, spec: VarSpec, windows: Windows) -> Scores:
     """Score windows [B, T, D]; expected is the forecast of the last sample."""
     expected = _past(windows.values, spec.order) @ params["forecast"]
     observed = windows.mask[:, -1, :]
-    residuals = fill(params["precision"], windows.values[:, -1, :] - expected, observed)
-    distance, contributions = quadratic(residuals, params["precision"])
-    return Scores(distance, jnp.where(observed, contributions, 0.0), expected)
+    distance, contributions = weighed(windows.values[:, -1, :] - expected, observed, params["precision"])
+    return Scores(distance, contributions, expected)
 
 
 SCORER = Scorer("var", VarSpec, fit, score)
