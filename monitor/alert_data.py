@@ -171,6 +171,7 @@ class Alert(Data, frozen=True, kw_only=True):
         subject: the sensor, the scorer, 'silence', 'coverage' or the batch that the incident is about; left
             out for ANOMALY.
         fault: only for SENSOR_FAULT.
+        started_at: when the condition began: the instant that names the incident.
         worst_ratio: the largest ratio of the incident so far; left out where it has none.
         truncated: true where a text was cut or a part left out to keep the event small.
     """
@@ -192,6 +193,7 @@ class Alert(Data, frozen=True, kw_only=True):
     batch: Batch | None
     subject: str | UnsetType = UNSET
     fault: Fault | UnsetType = UNSET
+    started_at: Time | UnsetType = UNSET
     worst_ratio: float | UnsetType = UNSET
     truncated: bool | UnsetType = UNSET
 

@@ -185,6 +185,7 @@ def build_alert(
         batch=facts.batch,
         subject=subject or msgspec.UNSET,
         fault=facts.fault or msgspec.UNSET,
+        started_at=iso_time(transition.start_ns),
         worst_ratio=transition.worst_ratio if np.isfinite(transition.worst_ratio) else msgspec.UNSET,
     )
 
