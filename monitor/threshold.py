@@ -1,11 +1,11 @@
 """The limit of normal: the nu-quantile rule, and how much a finite, autocorrelated sample can say of it.
 
 The threshold is the k-th smallest of n calibration scores, k = ceil((n + 1)(1 - nu)): for exchangeable scores
-the next one exceeds it with probability 1 - k/(n + 1) <= nu, for every distribution (the split-conformal rule:
-Vovk, Gammerman & Shafer, "Algorithmic Learning in a Random World", 2005; Lei et al., JASA 113, 2018). Scores of
-overlapping, smoothed windows are not exchangeable: then the guarantee is approximate, and n_eff = n / tau says
-roughly how many independent scores the n are worth (tau: Sokal, "Monte Carlo Methods in Statistical
-Mechanics", 1997; the interval by moving blocks: Kuensch, Annals of Statistics 17, 1989).
+the next one exceeds it with probability 1 - k/(n + 1) <= nu, for every distribution (the split-conformal
+rule: Vovk, Gammerman & Shafer, "Algorithmic Learning in a Random World", 2005; Lei et al., JASA 113, 2018).
+Scores of overlapping, smoothed windows are not exchangeable: then the guarantee is approximate, and n_eff = n
+/ tau says roughly how many independent scores the n are worth (tau: Sokal, "Monte Carlo Methods in
+Statistical Mechanics", 1997; the interval by moving blocks: Kuensch, Annals of Statistics 17, 1989).
 
 Everything here is pure: no clock, no state, the random generator is an argument.
 """
@@ -148,7 +148,8 @@ def bootstrap_interval(
         scores: [n] finite calibration scores, in time order.
         nu: as in `nu_quantile`.
         tau: autocorrelation time of the exceedances; blocks are 4 tau long, at least n^(1/3).
-        runs: lengths of the contiguous runs; 8 or more are resampled whole, among fewer no block straddles two.
+        runs: lengths of the contiguous runs; 8 or more are resampled whole, among fewer no block straddles
+            two.
         rng: source of the resampling; the same state gives the same interval.
 
     Returns:
@@ -200,9 +201,9 @@ def estimate(
     threshold, median = nu_quantile(values, nu), float(np.median(values))
     if threshold <= median:
         raise ThresholdRefused(
-            f"threshold: the {nu:g}-quantile of {len(values)} scores, {threshold:g}, is not above their median"
-            f" {median:g}: the scores hardly differ, so no ratio can be formed; hint: the scorer has collapsed,"
-            " its input is constant, or nu is 0.5 or more"
+            f"threshold: the {nu:g}-quantile of {len(values)} scores, {threshold:g}, is not above their"
+            f" median {median:g}: the scores hardly differ, so no ratio can be formed; hint: the scorer has"
+            " collapsed, its input is constant, or nu is 0.5 or more"
         )
     tau = autocorrelation_time(values > threshold, runs)
     low, high = bootstrap_interval(values, nu, tau=tau, runs=runs, rng=rng)

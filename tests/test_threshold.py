@@ -118,8 +118,8 @@ def test_the_autocorrelation_time_is_never_below_one():
 
 
 def test_pairs_across_runs_do_not_count():
-    """Two equal values in each run: rho_1 = 1 within a run, so 1 + 2 = 3; as one run, every other neighbour is
-    unrelated, so rho_1 = 1/2 and tau = 2; as runs of one value there are no pairs at all.
+    """Two equal values in each run: rho_1 = 1 within a run, so 1 + 2 = 3; as one run, every other neighbour
+    is unrelated, so rho_1 = 1/2 and tau = 2; as runs of one value there are no pairs at all.
     """
     pairs = np.repeat(np.random.default_rng(3).standard_normal(5000), 2)
     assert autocorrelation_time(pairs, [2] * 5000) == pytest.approx(3.0, rel=0.05)
@@ -207,7 +207,7 @@ def test_autocorrelation_reduces_what_the_scores_are_worth():
 
 
 def test_a_threshold_that_is_not_above_the_median_is_refused_with_an_explanation():
-    with pytest.raises(ThresholdRefused, match="not above their median .* the scorer has collapsed"):
+    with pytest.raises(ThresholdRefused, match=r"not above their median .* the scorer has collapsed"):
         estimate(np.full(500, 2.5), 0.01, rng=np.random.default_rng(0))
 
 
