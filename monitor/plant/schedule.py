@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-CYCLE_S: Final = (8760.0, 9000.0)
+CYCLE_S: Final = (8400.0, 8640.0)
 """Shortest and longest time from one batch's start to the next; an upset batch still ends within it."""
 PURPOSE_SCHEDULE, PURPOSE_BATCH, PURPOSE_FLOW, PURPOSE_SENSOR, PURPOSE_WEATHER = range(5)
 """Each purpose has its own random streams, so that a longer simulation or a fault changes no other draw."""

@@ -163,7 +163,8 @@ def simulate(
     for begin in range(0, len(plan), COLUMNS):
         part = slice(begin, begin + COLUMNS)
         columns = columns_of(seed, plan[part], recipes[part])
-        trace = integrate(columns, around, max(slot.rows for slot in plan[part]), sampling_s)
+        longest = max(min(slot.rows, rows - slot.first) for slot in plan[part])
+        trace = integrate(columns, around, longest, sampling_s)
         scatter(trace, columns, plan[part], values, phases)
     values += around.noise[:, :rows]
     read_out(values, faults, assets, clock)
