@@ -30,7 +30,7 @@ from connectors.times import TimeReader, Times
 CONTEXT_TEXTS = ("batch_id", "recipe", "phase", "lot")
 _QUALITY = "__quality"
 _BUILT_IN = frozenset({"asset", "ts", "phase_started", *CONTEXT_TEXTS})
-_IPC_ERRORS = (pa.ArrowException, ValueError, OSError, KeyError, TypeError, EOFError, RecursionError)
+_IPC_ERRORS = (pa.ArrowException, ValueError, OSError, EOFError)  # ValueError: UnicodeDecodeError too
 
 
 class Coded(NamedTuple):
@@ -47,11 +47,12 @@ def read_message(value: bytes, times: TimeReader, max_rows: int) -> Columns:
         Refused: it is damaged, lacks a column, has one of the wrong type, or holds too many rows.
     """
     try:
-        table = _table(value, max_rows)
-    except Refused:
-        raise
-    except _IPC_ERRORS as error:
+        return _columns(_table(value, max_rows), times)
+    except _IPC_ERRORS as error:  # damage may show as late as in the name of a timestamp's zone
         raise Refused(Reason.MALFORMED, f"Arrow IPC: {error}") from error
+
+
+def _columns(table: pa.Table, times: TimeReader) -> Columns:
     arrays = {name: whole(table.column(name)) for name in table.column_names}
     for name in ("asset", "ts"):
         if name not in arrays:

@@ -36,7 +36,7 @@ from connectors import arrow
 from connectors.catalog import Catalog, Plan, converted
 from connectors.problem import Problem, Refused, clipped, shown
 from connectors.quality import EXPECTED, graded, quality_code
-from connectors.records import Context, Decoded, Layout, Quality, RawRecord, Reason, Rejected
+from connectors.records import Context, Decoded, Layout, Polled, Quality, RawRecord, Reason, Rejected
 from connectors.rows import Assembly, Columns, Piece, Series, spread
 from connectors.times import TimeReader
 
@@ -113,6 +113,19 @@ class Codec:
     def decode(self, records: Sequence[RawRecord]) -> Decoded:
         """Columnar batches, at most one per asset class, rows in stream order, and what was rejected."""
         return _Poll(self, records).decoded()
+
+    def poll(self, records: Sequence[RawRecord]) -> Polled:
+        """What a poll that brought these records (one or more, of one partition) hands on."""
+        decoded = self.decode(records)
+        return Polled(
+            partition=records[0].partition,
+            position=records[-1].offset + 1,
+            batches=decoded.batches,
+            rejected=decoded.rejected,
+            records=len(records),
+            counts=decoded.counts,
+            newest_ms=max(record.timestamp_ms for record in records),
+        )
 
     def plan(self, class_index: int, tags: _Tags, units: bytes | str | None) -> Plan:
         """The plan for messages with these tags; ``units`` is the raw field, or a single reading's unit."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from connectors.catalog import Catalog, converted
+from connectors.ports import Start
 from connectors.problem import Problem
 from connectors.quality import graded
 from connectors.records import NO_CONTEXT, Batch, Context, Quality, Reason
@@ -147,6 +148,54 @@ def _used(
         return names, index
     renumbered = (np.cumsum(used) - 1).astype(np.int32)
     return tuple(name for name, kept in zip(names, used.tolist(), strict=True) if kept), renumbered[index]
+
+
+def rows_of(batch: Batch, rows: slice | NDArray[np.bool_] | NDArray[np.intp]) -> Batch:
+    """The chosen rows of a batch."""
+    assets, asset = _used(batch.assets, batch.asset[rows], keep=0)
+    contexts, context = _used(batch.contexts, batch.context[rows], keep=1)
+    return Batch(
+        batch.asset_class,
+        assets,
+        asset,
+        batch.time[rows],
+        batch.values[rows],
+        batch.quality[rows],
+        contexts,
+        context,
+        batch.offset[rows],
+    )
+
+
+def numbered(batches: Iterable[Batch]) -> list[Batch]:
+    """Batches that are not empty, their rows at the positions 0, 1, 2, ..."""
+    first = 0
+    result: list[Batch] = []
+    for batch in batches:
+        size = len(batch.time)
+        if size:
+            result.append(batch._replace(offset=np.arange(first, first + size, dtype=np.int64)))
+        first += size
+    return result
+
+
+def first_position(batches: Iterable[Batch], start: Start) -> int | None:
+    """Position of the earliest row at or after a start; None where there is none."""
+    if start == "latest":
+        return None
+    if start == "earliest":
+        return 0
+    found = [batch.offset[batch.time >= start] for batch in batches]
+    return min((int(offset[0]) for offset in found if len(offset)), default=None)
+
+
+def rows_from(batches: Sequence[Batch], position: int | None, start: Start) -> list[Batch]:
+    """What is left of batches behind a stored position, or else behind a start."""
+    first = first_position(batches, start) if position is None else position
+    if first is None:
+        return []
+    left = [rows_of(batch, batch.offset >= first) for batch in batches]
+    return [batch for batch in left if len(batch.time)]
 
 
 def spread(columns: Columns, assembly: Assembly, record: NDArray[np.int64]) -> dict[int, Problem]:

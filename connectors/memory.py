@@ -1,0 +1,148 @@
+"""A source and a sink in memory, for tests, notebooks and the demo; they pass the same contract suite as Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, repeat
+
+from connectors.codec import Codec
+from connectors.ports import Start
+from connectors.records import Batch, Channel, Layout, OutRecord, Polled, RawRecord
+from connectors.rows import numbered, rows_from, rows_of
+
+
+class MemorySource:
+    """Serves records (through the codec) or batches (as they are) that are already in memory.
+
+    Args:
+        items: raw records of any partitions, each partition in order of offset; or batches, whose rows become
+            the positions 0, 1, 2, ... of partition 0.
+        layout: for the codec; records need it, batches do not.
+        cuts: most records of the first, second, ... poll (of batches: rows; a poll never crosses the end of a
+            batch); the last one holds for all later polls.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[RawRecord] | Sequence[Batch],
+        layout: Layout | None = None,
+        cuts: Iterable[int] = (1000,),
+    ) -> None:
+        self._codec = None if layout is None else Codec(layout)
+        self._records = [item for item in items if isinstance(item, RawRecord)]
+        self._batches = numbered([item for item in items if isinstance(item, Batch)])
+        if self._records and self._codec is None:
+            raise TypeError("raw records need a layout to be decoded by")
+        sizes = list(cuts)
+        self._cuts: Iterator[int] = chain(sizes, repeat(sizes[-1]))
+        self._next = 0
+        self._paused = False
+        self.committed: dict[int, int] = {}
+
+    def open(self, position: Callable[[int], int | None], start: Start) -> None:
+        """Position every partition; ``start`` as a time means the first record (row) at or after it."""
+        begun: set[int] = set()
+        kept: list[RawRecord] = []
+        for record in self._records:
+            stored = position(record.partition)
+            fresh = (
+                record.timestamp_ms * 1_000_000 >= start if isinstance(start, int) else start == "earliest"
+            )
+            if record.partition in begun or (fresh if stored is None else record.offset >= stored):
+                begun.add(record.partition)
+                kept.append(record)
+        self._records = kept
+        self._batches = rows_from(self._batches, position(0), start)
+
+    def poll(self, timeout: float) -> Sequence[Polled]:
+        """The next cut, at once: memory has no use for the timeout."""
+        del timeout
+        if self._paused or self.exhausted:
+            return ()
+        return self._next_rows(next(self._cuts)) if self._batches else self._next_records(next(self._cuts))
+
+    def _next_records(self, size: int) -> list[Polled]:
+        taken = self._records[self._next : self._next + size]
+        self._next += len(taken)
+        by_partition: dict[int, list[RawRecord]] = {}
+        for record in taken:
+            by_partition.setdefault(record.partition, []).append(record)
+        return [self._codec.poll(records) for records in by_partition.values()] if self._codec else []
+
+    def _next_rows(self, size: int) -> list[Polled]:
+        batch = self._batches[0]
+        if len(batch.time) > size:
+            self._batches[0] = rows_of(batch, slice(size, None))
+            batch = rows_of(batch, slice(0, size))
+        else:
+            del self._batches[0]
+        return [Polled(0, int(batch.offset[-1]) + 1, (batch,), records=len(batch.time))]
+
+    def commit(self, positions: Mapping[int, int]) -> None:
+        """Remember the positions in ``committed``, where a test can see them."""
+        self.committed.update(positions)
+
+    def pause(self) -> None:
+        """Serve nothing until `resume`."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Serve again."""
+        self._paused = False
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether everything has been served."""
+        return self.lag == 0
+
+    @property
+    def lag(self) -> int:
+        """Records or rows not served yet."""
+        return len(self._records) - self._next + sum(len(batch.time) for batch in self._batches)
+
+    def close(self) -> None:
+        """Nothing to leave."""
+
+
+class MemorySink:
+    """Keeps what was flushed in ``records``; ``failure`` is raised by the next flush, for tests of what then happens."""
+
+    def __init__(self) -> None:
+        self.records: list[OutRecord] = []
+        self.failure: Exception | None = None
+        self._emitted: list[OutRecord] = []
+
+    def open(self) -> Mapping[str, int]:
+        """Number of records per channel."""
+        self._emitted.clear()
+        return self._ends()
+
+    def ids_after(self, ends: Mapping[str, int]) -> set[str]:
+        """Ids of the records behind these ends."""
+        return {
+            record.id for channel in Channel for record in self._of(channel)[ends.get(f"{channel}/0", 0) :]
+        }
+
+    def emit(self, records: Sequence[OutRecord]) -> None:
+        """Hold records until the flush."""
+        self._emitted += records
+
+    def flush(self, timeout: float) -> Mapping[str, int]:
+        """Publish what was emitted."""
+        del timeout
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
+        self.records += self._emitted
+        self._emitted.clear()
+        return self._ends()
+
+    def close(self) -> None:
+        """Drop what was not flushed."""
+        self._emitted.clear()
+
+    def _of(self, channel: Channel) -> list[OutRecord]:
+        return [record for record in self.records if record.channel is channel]
+
+    def _ends(self) -> dict[str, int]:
+        return {f"{channel}/0": len(self._of(channel)) for channel in Channel}
