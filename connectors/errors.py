@@ -2,7 +2,8 @@
 
 ConnectorError
 ├── SourceError        the source cannot go on (authorisation, lost metadata, network for too long)
-│   └── OffsetGone     the wanted offset is no longer (or not yet) in the topic
+│   ├── OffsetGone     the wanted offset is no longer (or not yet) in the topic
+│   └── PartitionsChanged   the input has other partitions than when it was opened
 ├── SinkError          a record could not be published
 └── SettingsError      a connector's settings contradict themselves or the outside
 """
@@ -35,9 +36,16 @@ class OffsetGone(SourceError):  # noqa: N818 - names what happened
         self.partition, self.wanted, self.earliest, self.latest = partition, wanted, earliest, latest
 
 
+class PartitionsChanged(SourceError):  # noqa: N818 - names what happened
+    """The input has other partitions than when it was opened: keys may have moved between them."""
+
+
 class SinkError(ConnectorError):
     """A record could not be published."""
 
 
-class SettingsError(ConnectorError):
-    """A connector's settings contradict themselves or the outside."""
+class SettingsError(ConnectorError, ValueError):
+    """A connector's settings contradict themselves or the outside.
+
+    A `ValueError` too, so that msgspec adds the setting's path when one is raised while it decodes settings.
+    """

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
-from connectors.records import OutRecord, Polled
+from connectors.records import Decoded, OutRecord, Polled, RawRecord
 
 Start = Literal["earliest", "latest"] | int
 """Where to begin a partition without a stored position: an end, or an event time in epoch ns."""
+
+
+class Codec(Protocol):
+    """Turns the raw records of one poll of one partition into columnar batches and rejections."""
+
+    def decode(self, records: Sequence[RawRecord]) -> Decoded:
+        """Decode in order; a record that cannot be decoded is rejected, never raised."""
+        ...
 
 
 class Source(Protocol):

@@ -16,6 +16,11 @@ import pytest
 from tests.broker import AnyBroker, Broker, DockerBroker, NoBroker, obtain
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # kafka-python leaves it to the garbage collector to close a socket whose connection was refused.
+    config.addinivalue_line("filterwarnings", r"ignore:unclosed <(socket|ssl)\.:ResourceWarning")
+
+
 @pytest.fixture(scope="session")
 def kafka_broker() -> Iterator[AnyBroker]:
     """A running Apache Kafka broker; without one the test is skipped, and under CI=true it fails."""

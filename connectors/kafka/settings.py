@@ -1,0 +1,217 @@
+"""Settings of the Kafka source and sink. No Kafka library is needed to read them."""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Literal
+
+from msgspec import Struct, field
+
+from connectors.errors import SettingsError
+from connectors.records import Channel
+
+Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+
+
+class Secret(str):
+    """A string that does not show itself in ``repr``: client libraries log their settings."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+
+class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A section of settings: immutable, and an unknown key is an error."""
+
+
+class SecretFrom(_Section, frozen=True, kw_only=True):
+    """Where a secret is read from; the settings themselves never hold one. Exactly one of the two.
+
+    Attributes:
+        file: path of a file that holds the secret; a trailing line end is not part of it.
+        env: name of an environment variable that holds it.
+    """
+
+    file: str | None = None
+    env: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.file is None) == (self.env is None):
+            raise SettingsError("a secret is read either from `file` or from `env`; give exactly one of them")
+
+    def read(self) -> Secret:
+        """The secret.
+
+        Raises:
+            SettingsError: the file cannot be read, or the variable is not set.
+        """
+        if self.env is not None:
+            value = os.environ.get(self.env)
+            if value is None:
+                raise SettingsError(f"the environment variable {self.env}, which holds a secret, is not set")
+            return Secret(value)
+        try:
+            return Secret(Path(str(self.file)).read_text().rstrip("\r\n"))
+        except OSError as error:
+            raise SettingsError(f"the secret's file cannot be read: {error}") from error
+
+
+class Security(_Section, frozen=True, kw_only=True):
+    """How the connection is protected, and who we are to the broker.
+
+    Attributes:
+        protocol: null means TLS, and without TLS only when every bootstrap server is this machine (loopback);
+            the SASL form of it when `mechanism` is given.
+        allow_plaintext: permits PLAINTEXT and SASL_PLAINTEXT to other machines.
+        ca_file: authority that signed the broker's certificate, PEM; null: the system's.
+        cert_file: our certificate for mutual TLS, PEM.
+        key_file: our private key, PEM.
+        key_password: of the private key, where it is encrypted.
+        mechanism: of SASL.
+        username: of SASL.
+        password: of SASL.
+    """
+
+    protocol: Protocol | None = None
+    allow_plaintext: bool = False
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    key_password: SecretFrom | None = None
+    mechanism: Mechanism | None = None
+    username: str | None = None
+    password: SecretFrom | None = None
+
+    def __post_init__(self) -> None:
+        credentials = (self.mechanism, self.username, self.password)
+        if any(credentials) and not all(credentials):
+            raise SettingsError("SASL needs all of `mechanism`, `username` and `password`")
+        if self.protocol is not None and self.protocol.startswith("SASL_") != bool(self.mechanism):
+            raise SettingsError(f"protocol {self.protocol} and mechanism {self.mechanism} do not go together")
+        if self.key_file is not None and self.cert_file is None:
+            raise SettingsError("`key_file` without `cert_file`: mutual TLS needs the certificate too")
+
+
+class Connection(_Section, frozen=True, kw_only=True):
+    """What every client of a Kafka cluster needs.
+
+    Attributes:
+        bootstrap_servers: `host:port` of one or more brokers; the others are learnt from them.
+        security: TLS and SASL.
+        client_id: the name under which the broker's logs and quotas know us.
+        connect_seconds: how long the first connection may take.
+        retry_seconds: how long a broker that does not answer, or refuses, is retried before giving up.
+    """
+
+    bootstrap_servers: tuple[str, ...]
+    security: Security = field(default_factory=Security)
+    client_id: str = "nuwatch"
+    connect_seconds: float = 30.0
+    retry_seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        if not self.bootstrap_servers:
+            raise SettingsError("`bootstrap_servers` is empty; expected at least one host:port")
+        strangers = [server for server in self.bootstrap_servers if not is_loopback(server)]
+        if strangers and "PLAINTEXT" in self.protocol and not self.security.allow_plaintext:
+            raise SettingsError(
+                f"{self.protocol} would send readings and credentials unencrypted to {', '.join(strangers)}; "
+                "hint: use SSL or SASL_SSL, or set security.allow_plaintext: true inside a trusted network"
+            )
+
+    @property
+    def protocol(self) -> Protocol:
+        """The security protocol in force."""
+        if self.security.protocol is not None:
+            return self.security.protocol
+        local = all(is_loopback(server) for server in self.bootstrap_servers)
+        if self.security.mechanism is None:
+            return "PLAINTEXT" if local else "SSL"
+        return "SASL_PLAINTEXT" if local else "SASL_SSL"
+
+
+class KafkaSourceSettings(Connection, frozen=True, kw_only=True):
+    """A topic of sensor records.
+
+    Attributes:
+        topic: the topic.
+        group: consumer group under which positions are committed, for lag monitors only; null: nowhere.
+        until: reads a part of the topic's history: up to a broker time (epoch ns), or to the 'end' that each
+            partition has when the source is opened. null: for ever.
+        max_poll_records: records per poll at most.
+        max_partition_fetch_bytes: bytes per fetch and partition; a larger single record still comes through.
+        fetch_max_bytes: bytes per fetch. Both bound compressed bytes: what they unpack to is bounded only by
+            the broker's `max.message.bytes` and what the codec makes of it.
+        check_seconds: how often the broker's answer, the topic's partitions and standstill are checked.
+        stall_seconds: a partition that has records but has not moved for so long gets a new connection.
+    """
+
+    topic: str
+    group: str | None = "nuwatch"
+    until: int | Literal["end"] | None = None
+    max_poll_records: int = 5000
+    max_partition_fetch_bytes: int = 1_048_576
+    fetch_max_bytes: int = 8_388_608
+    check_seconds: float = 10.0
+    stall_seconds: float = 60.0
+
+
+class SinkTopics(_Section, frozen=True, kw_only=True):
+    """The topic of each output channel.
+
+    Attributes:
+        alerts: incidents, as CloudEvents keyed by asset.
+        thresholds: versions of thresholds.
+        dead_letter: input records that could not be used, with the reason.
+    """
+
+    alerts: str = "nuwatch-alerts"
+    thresholds: str = "nuwatch-thresholds"
+    dead_letter: str = "nuwatch-dead-letters"
+
+    def __post_init__(self) -> None:
+        if len({self.alerts, self.thresholds, self.dead_letter}) < 3:
+            raise SettingsError("two output channels share a topic; expected a topic of its own for each")
+
+    def of(self, channel: Channel) -> str:
+        """The channel's topic."""
+        return str(getattr(self, channel.value))
+
+
+class KafkaSinkSettings(Connection, frozen=True, kw_only=True):
+    """The topics that nuwatch writes.
+
+    Attributes:
+        topics: the topic of each output channel.
+        create_topics: create missing topics instead of refusing to start.
+        partitions: of created topics.
+        replication_factor: of created topics; -1 is the broker's default.
+        linger_ms: how long a record waits for others to share its request.
+        max_record_bytes: larger records are refused; the topics' `max.message.bytes` must allow as much.
+        compression: of what is sent.
+    """
+
+    topics: SinkTopics = field(default_factory=SinkTopics)
+    create_topics: bool = False
+    partitions: int = 1
+    replication_factor: int = -1
+    linger_ms: int = 5
+    max_record_bytes: int = 1_048_576
+    compression: Literal["gzip", "snappy", "lz4", "zstd"] | None = None
+
+
+def is_loopback(server: str) -> bool:
+    """Whether a `host:port` is this machine, without asking a name server."""
+    host = server.rpartition(":")[0] if server.count(":") == 1 or server.startswith("[") else server
+    host = host.strip("[]").lower()
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,414 @@
+"""A Kafka topic as a `Source`: every partition of it, read by this one process.
+
+Positions belong to the caller. The consumer is assigned its partitions by hand and never reads committed
+offsets; what `commit` writes to the group is for lag monitors alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from connectors.errors import ConnectorError, OffsetGone, PartitionsChanged, SourceError
+from connectors.kafka import client, corrupt
+from connectors.kafka.library import (
+    Consumer,
+    KafkaError,
+    LogTruncationError,
+    OffsetAndMetadata,
+    OffsetOutOfRangeError,
+    TopicPartition,
+)
+from connectors.kafka.settings import KafkaSourceSettings
+from connectors.ports import Codec, Start
+from connectors.records import Polled
+
+_log = logging.getLogger(__name__)
+_NS_PER_MS = 1_000_000
+_ANSWER_MS = 2000
+_CLOSE_MS = 2000
+_MOST_UNCONFIRMED = 3
+
+
+class KafkaSource:
+    """Reads one topic. Not safe for threads: one caller opens, polls and closes it.
+
+    Corrupt records are confirmed by a second read, then passed and reported. A broker that does not answer,
+    or refuses, is retried for ``retry_seconds``; positions never move because of that.
+    """
+
+    def __init__(self, settings: KafkaSourceSettings, codec: Codec) -> None:
+        self._settings = settings
+        self._codec = codec
+        self._consumer: Consumer | None = None
+        self._committer: Consumer | None = None
+        self._committed: dict[int, int] = {}
+        self._next: dict[int, int] = {}  # partition -> the offset that the caller has not had yet
+        self._ends: dict[int, int] = {}  # partition -> end, as last heard
+        self._until: dict[int, int] = {}  # partition -> where a bounded reading stops
+        self._done: set[int] = set()
+        self._paused = False
+        self._failing_since: float | None = None
+        self._suspicion: Exception | None = None  # an error that damaged records may have caused
+        self._unconfirmed = 0  # how often in a row such an error could not be caused again
+        self._checked = 0.0
+        self._moved: dict[int, tuple[int, float]] = {}  # partition -> position, and since when it is there
+
+    # -- Source ---------------------------------------------------------------------------------------------
+
+    def open(self, position: Callable[[int], int | None], start: Start) -> None:
+        """Connect and position every partition; see `connectors.ports.Source`.
+
+        A ``start`` in epoch ns is compared with the broker's timestamps, which are not event times: to have
+        everything of an event time, start a little earlier.
+
+        Raises:
+            SourceError: no broker answers, it refuses, or the topic does not exist.
+            OffsetGone: a stored position is outside of what its partition holds.
+        """
+        self.close()
+        try:
+            self._consumer = client.consumer(self._settings)
+            if self._settings.group is not None:
+                self._committer = client.consumer(self._settings, group=self._settings.group)
+            self._position(self._partitions_of_topic(), position, start)
+        except KafkaError as error:
+            self.close()
+            raise self._cannot("cannot be read", error) from error
+        except ConnectorError:
+            self.close()
+            raise
+
+    def poll(self, timeout: float) -> Sequence[Polled]:
+        """What has come; see `connectors.ports.Source`.
+
+        Raises:
+            OffsetGone: the records at a position were deleted, or the broker lost them.
+            PartitionsChanged: the topic has other partitions than at `open`.
+            SourceError: the broker has not answered, or has refused, for ``retry_seconds``.
+        """
+        if self.exhausted:
+            return ()
+        fetched = self._fetch(timeout) if self._suspicion is None else {}
+        if self._suspicion is not None:
+            return self._pass_damage(self._suspicion, timeout)
+        polled = [self._decoded(top.partition, records) for top, records in fetched.items()]
+        self._watch(answered=bool(fetched), timeout=timeout)
+        return [one for one in polled if one is not None]
+
+    def commit(self, positions: Mapping[int, int]) -> None:
+        """Write positions to the consumer group, without waiting.
+
+        A failure is only logged: nothing but lag monitors reads them, and the next commit repairs it.
+        """
+        if self._committer is None or not positions:
+            return
+        self._committed.update(positions)
+        future = self._committer.commit_async(self._offsets(positions))
+        future.add_errback(_log_failed_commit, self._settings.group)
+
+    def pause(self) -> None:
+        """Stop fetching; polls go on and bring nothing."""
+        self._paused = True
+        self._opened().pause(*self._active())
+
+    def resume(self) -> None:
+        """Fetch again."""
+        self._paused = False
+        self._opened().resume(*self._active())
+        self._moved.clear()
+
+    @property
+    def partitions(self) -> tuple[int, ...]:
+        """The topic's partitions, as found by `open`."""
+        return tuple(sorted(self._next))
+
+    @property
+    def exhausted(self) -> bool:
+        """True when a bounded reading (setting ``until``) has had all of every partition."""
+        return self._settings.until is not None and bool(self._next) and len(self._done) == len(self._next)
+
+    @property
+    def lag(self) -> int | None:
+        """Records (offsets, to be exact) between the positions and the end; None when not open."""
+        if self._consumer is None:
+            return None
+        return sum(max(0, self._end(partition) - after) for partition, after in self._next.items())
+
+    def close(self) -> None:
+        """Write the last positions to the group and leave. Idempotent."""
+        if self._committer is not None:
+            self._last_commit(self._committer)
+            self._committer.close(autocommit=False, timeout_ms=_CLOSE_MS)
+            self._committer = None
+        if self._consumer is not None:
+            self._consumer.close(autocommit=False, timeout_ms=_CLOSE_MS)
+            self._consumer = None
+
+    # -- opening --------------------------------------------------------------------------------------------
+
+    def _partitions_of_topic(self) -> list[int]:
+        consumer, topic = self._opened(), self._settings.topic
+        partitions = consumer.partitions_for_topic(topic)
+        if not partitions:
+            near = get_close_matches(topic, consumer.topics(), n=1)
+            hint = (
+                f"did you mean '{near[0]}'?" if near else "create it, or check the name and our rights to it"
+            )
+            raise self._cannot(f"does not exist, or we may not see it; hint: {hint}")
+        return sorted(partitions)
+
+    def _position(self, partitions: list[int], position: Callable[[int], int | None], start: Start) -> None:
+        consumer, tops = self._opened(), [self._top(partition) for partition in partitions]
+        first = consumer.beginning_offsets(tops, timeout_ms=self._connect_ms)
+        last = consumer.end_offsets(tops, timeout_ms=self._connect_ms)
+        begin = self._offsets_at(start, first, last)
+        self._ends = {top.partition: last[top] for top in tops}
+        self._next = {}
+        for top in tops:
+            stored = position(top.partition)
+            if stored is not None and not first[top] <= stored <= last[top]:
+                raise OffsetGone(top.partition, stored, first[top], last[top])
+            self._next[top.partition] = begin[top] if stored is None else stored
+        self._until = self._stops(tops, last)
+        self._done, self._paused = set(), False
+        self._failing_since, self._suspicion, self._unconfirmed = None, None, 0
+        self._seek()
+        self._finish_partitions()
+
+    def _offsets_at(
+        self, start: Start, first: Mapping[Any, int], last: Mapping[Any, int]
+    ) -> Mapping[Any, int]:
+        """The offset of ``start`` in every partition; a time after the last record is the end."""
+        if start == "earliest":
+            return first
+        if start == "latest":
+            return last
+        wanted = {top: max(0, int(start) // _NS_PER_MS) for top in first}
+        found = self._opened().offsets_for_times(wanted, timeout_ms=self._connect_ms)
+        return {top: at.offset if at is not None else last[top] for top, at in found.items()}
+
+    def _stops(self, tops: list[TopicPartition], last: Mapping[Any, int]) -> dict[int, int]:
+        until = self._settings.until
+        if until is None:
+            return {}
+        at = last if until == "end" else self._offsets_at(until, dict.fromkeys(tops, 0), last)
+        return {top.partition: at[top] for top in tops}
+
+    def _seek(self) -> None:
+        """Take all partitions and go to the caller's positions."""
+        consumer = self._opened()
+        consumer.assign([self._top(partition) for partition in self._next])
+        for partition, offset in self._next.items():
+            consumer.seek(self._top(partition), offset)
+        if self._paused:
+            consumer.pause(*self._active())
+        if self._done:
+            consumer.pause(*[self._top(partition) for partition in self._done])
+        self._moved.clear()
+        self._checked = time.monotonic()
+
+    # -- polling --------------------------------------------------------------------------------------------
+
+    def _fetch(self, timeout: float) -> Mapping[TopicPartition, list[Any]]:
+        """The records that have come; what cannot be unpacked becomes a suspicion, the rest is retried."""
+        try:
+            return self._opened().poll(timeout_ms=max(0, int(timeout * 1000)))
+        except (OffsetOutOfRangeError, LogTruncationError) as error:
+            raise self._offset_gone(error) from error
+        except Exception as error:
+            if corrupt.is_unpacking(error):
+                self._suspicion = error
+            else:
+                self._failed(error, timeout)
+            return {}
+
+    def _decoded(self, partition: int, records: list[Any]) -> Polled | None:
+        """Decode what came of one partition, up to where a bounded reading stops."""
+        stop = self._until.get(partition)
+        wanted = [client.raw(record) for record in records if stop is None or record.offset < stop]
+        if not wanted:
+            return None
+        decoded = self._codec.decode(wanted)
+        self._next[partition] = wanted[-1].offset + 1
+        newest = max(record.timestamp_ms for record in wanted)
+        return Polled(
+            partition,
+            self._next[partition],
+            decoded.batches,
+            decoded.rejected,
+            len(wanted),
+            decoded.counts,
+            newest,
+        )
+
+    def _finish_partitions(self) -> None:
+        """Stop fetching the partitions that a bounded reading has read up to its end.
+
+        The consumer's own position is asked, because the last offsets may hold no record (compaction, markers
+        of transactions).
+        """
+        for partition, stop in self._until.items():
+            top = self._top(partition)
+            if partition not in self._done and self._opened().position(top, timeout_ms=0) >= stop:
+                self._done.add(partition)
+                self._opened().pause(top)
+
+    def _pass_damage(self, error: Exception, timeout: float) -> Sequence[Polled]:
+        """Find out which partition is damaged and go on behind it; what is not confirmed is not skipped.
+
+        The suspicion stays until this has worked, because the consumer that raised it would never return from
+        its next poll.
+        """
+        try:
+            found = corrupt.find(
+                self._settings, {p: at for p, at in self._next.items() if p not in self._done}
+            )
+            self._reconnect()
+        except KafkaError as failure:
+            self._failed(failure, timeout)
+            return ()
+        self._suspicion = None
+        self._unconfirmed = 0 if found else self._unconfirmed + 1
+        if self._unconfirmed > _MOST_UNCONFIRMED:
+            raise self._cannot("raises an error that no single partition raises", error) from error
+        return [self._rejected(damage) for damage in found]
+
+    def _rejected(self, damage: corrupt.Damage) -> Polled:
+        _log.warning(
+            "topic %s partition %d: offsets %d to %d cannot be unpacked and were passed: %s",
+            self._settings.topic,
+            damage.partition,
+            self._next[damage.partition],
+            damage.end - 1,
+            damage.rejected[0].detail,
+        )
+        self._next[damage.partition] = damage.end
+        self._opened().seek(self._top(damage.partition), damage.end)
+        return Polled(damage.partition, damage.end, (), damage.rejected, len(damage.rejected))
+
+    def _reconnect(self) -> None:
+        """A fresh consumer at the same positions."""
+        fresh = client.consumer(self._settings)
+        self._opened().close(autocommit=False, timeout_ms=_CLOSE_MS)
+        self._consumer = fresh
+        self._seek()
+
+    # -- watching over the connection -----------------------------------------------------------------------
+
+    def _watch(self, *, answered: bool, timeout: float) -> None:
+        """Finish what is read up to its end; every ``check_seconds`` see that the topic is still as it was.
+
+        A broker that is down does not make ``poll`` fail: it just brings nothing.
+        """
+        if answered:
+            self._failing_since, self._unconfirmed = None, 0
+        try:
+            self._finish_partitions()
+            now = time.monotonic()
+            if now - self._checked >= self._settings.check_seconds:
+                self._checked = now
+                self._check(now)
+        except KafkaError as error:
+            self._failed(error, timeout)
+
+    def _check(self, now: float) -> None:
+        """Does the broker answer, has the topic the same partitions, do we move?"""
+        tops = [self._top(partition) for partition in self._next]
+        ends = self._opened().end_offsets(tops, timeout_ms=_ANSWER_MS)
+        self._ends = {top.partition: end for top, end in ends.items()}
+        self._failing_since = None
+        self._check_partitions()
+        self._check_movement(now)
+
+    def _check_partitions(self) -> None:
+        present = self._opened().partitions_for_topic(self._settings.topic)
+        if present == set(self._next):
+            return
+        raise PartitionsChanged(
+            f"topic '{self._settings.topic}' has {len(present)} partitions, and had {len(self._next)}: its "
+            "producers may send an asset to another partition now, which would split the asset's windows; "
+            "hint: see 'Changing the number of partitions' in the documentation, then start with fresh state"
+        )
+
+    def _check_movement(self, now: float) -> None:
+        """Some client releases silently stopped reading a partition: a new connection is the cure."""
+        if self._paused:
+            return
+        for partition in self._next.keys() - self._done:
+            at = self._opened().position(self._top(partition), timeout_ms=0)
+            before, since = self._moved.get(partition, (None, now))
+            if at != before or at >= self._ends[partition]:
+                self._moved[partition] = (at, now)
+            elif now - since > self._settings.stall_seconds:
+                _log.warning("partition %d stands at %d with records behind it: reconnecting", partition, at)
+                self._reconnect()
+                return
+
+    def _failed(self, error: Exception, timeout: float) -> None:
+        """Remember a failure; give up when they have lasted for ``retry_seconds``."""
+        now = time.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+            _log.warning("%s; trying again", client.explain(error, self._settings, "reading failed"))
+        if now - self._failing_since >= self._settings.retry_seconds:
+            lasting = f"could not be read for {now - self._failing_since:.0f} s"
+            raise self._cannot(lasting, error) from error
+        time.sleep(min(timeout, 1.0))  # some failures come back at once
+
+    def _offset_gone(self, error: Exception) -> SourceError:
+        """Which position is gone, and what the partition holds instead."""
+        consumer = self._opened()
+        tops = [self._top(partition) for partition in self._next]
+        try:
+            first = consumer.beginning_offsets(tops, timeout_ms=_ANSWER_MS)
+            last = consumer.end_offsets(tops, timeout_ms=_ANSWER_MS)
+        except KafkaError as failure:
+            return self._cannot(f"a position is gone ({error}), and its range cannot be read", failure)
+        for top in tops:
+            if not first[top] <= self._next[top.partition] <= last[top]:
+                return OffsetGone(top.partition, self._next[top.partition], first[top], last[top])
+        return self._cannot("lost records that were already read (its log was truncated)", error)
+
+    # -- small things ---------------------------------------------------------------------------------------
+
+    @property
+    def _connect_ms(self) -> int:
+        return int(self._settings.connect_seconds * 1000)
+
+    def _opened(self) -> Consumer:
+        if self._consumer is None:
+            raise SourceError("the Kafka source is not open; hint: call open() first")
+        return self._consumer
+
+    def _top(self, partition: int) -> TopicPartition:
+        return TopicPartition(self._settings.topic, partition)
+
+    def _active(self) -> list[TopicPartition]:
+        return [self._top(partition) for partition in self._next if partition not in self._done]
+
+    def _end(self, partition: int) -> int:
+        heard = self._opened().highwater(self._top(partition)) or 0
+        return self._until.get(partition, max(heard, self._ends[partition]))
+
+    def _offsets(self, positions: Mapping[int, int]) -> dict[TopicPartition, OffsetAndMetadata]:
+        return {self._top(p): OffsetAndMetadata(offset, "", -1) for p, offset in positions.items()}
+
+    def _last_commit(self, committer: Consumer) -> None:
+        if not self._committed:
+            return
+        try:
+            committer.commit(self._offsets(self._committed), timeout_ms=_CLOSE_MS)
+        except KafkaError as error:
+            _log_failed_commit(self._settings.group, error)
+        self._committed = {}
+
+    def _cannot(self, what: str, error: BaseException | None = None) -> SourceError:
+        return SourceError(client.explain(error, self._settings, f"topic '{self._settings.topic}' {what}"))
+
+
+def _log_failed_commit(group: str | None, error: BaseException) -> None:
+    _log.warning("group %s: positions were not written: %s: %s", group, type(error).__name__, error)

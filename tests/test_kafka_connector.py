@@ -1,0 +1,707 @@
+"""The Kafka source and sink against a real broker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+
+from connectors.errors import OffsetGone, PartitionsChanged, SinkError, SourceError
+from connectors.kafka import (
+    KafkaSink,
+    KafkaSinkSettings,
+    KafkaSource,
+    KafkaSourceSettings,
+    SecretFrom,
+    Security,
+    SinkTopics,
+    check_broker,
+    client,
+    corrupt,
+    sample,
+)
+from connectors.records import Channel, Decoded, OutRecord, Polled, RawRecord, Reason, Rejected
+from tests.broker import PASSWORD, USER, AnyBroker, Broker, free_port, produce
+
+pytestmark = pytest.mark.kafka
+
+
+def nowhere(_partition: int) -> None:
+    """No stored position for any partition."""
+
+
+class Tape:
+    """A codec that keeps what it is given, and rejects the value ``bad``."""
+
+    def __init__(self) -> None:
+        self.records: list[RawRecord] = []
+
+    def decode(self, records: Sequence[RawRecord]) -> Decoded:
+        self.records.extend(records)
+        bad = [Rejected(record, Reason.MALFORMED, "bad") for record in records if record.value == b"bad"]
+        return Decoded((), tuple(bad), (("DECODED", len(records)),))
+
+    def values(self, partition: int = 0) -> list[bytes | None]:
+        return [record.value for record in self.records if record.partition == partition]
+
+
+class Reader:
+    """A source with its tape, polled until something holds."""
+
+    def __init__(self, bootstrap: str, topic: str, **settings: Any) -> None:
+        self.tape = Tape()
+        self.polled: list[Polled] = []
+        settings = {"bootstrap_servers": (bootstrap,), "topic": topic, "group": None, **settings}
+        self.source = KafkaSource(KafkaSourceSettings(**settings), self.tape)
+
+    def open(self, positions: Mapping[int, int] | None = None, start: Any = "earliest") -> Reader:
+        self.source.open((positions or {}).get, start)
+        return self
+
+    def poll_until(self, enough: Callable[[], bool], seconds: float = 30.0) -> Reader:
+        deadline = time.monotonic() + seconds
+        while not enough():
+            assert time.monotonic() < deadline, f"waited {seconds} s; got {self.tape.records}"
+            self.polled.extend(self.source.poll(0.2))
+        return self
+
+    def poll_records(self, count: int, seconds: float = 30.0) -> Reader:
+        return self.poll_until(lambda: len(self.tape.records) >= count, seconds)
+
+
+@pytest.fixture
+def reader(kafka_broker: AnyBroker) -> Iterator[Callable[..., Reader]]:
+    """Makes readers of a topic, and closes them."""
+    made: list[Reader] = []
+
+    def make(topic: str, **settings: Any) -> Reader:
+        made.append(Reader(kafka_broker.bootstrap, topic, **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.source.close()
+
+
+@pytest.fixture
+def topics(new_topic: Callable[..., str]) -> SinkTopics:
+    """Topics of their own for a sink; alerts has two partitions."""
+    return SinkTopics(alerts=new_topic(2), thresholds=new_topic(), dead_letter=new_topic())
+
+
+@pytest.fixture
+def sink(kafka_broker: AnyBroker, topics: SinkTopics) -> Iterator[Callable[..., KafkaSink]]:
+    """Makes sinks onto `topics`, and closes them."""
+    made: list[KafkaSink] = []
+
+    def make(**settings: Any) -> KafkaSink:
+        settings = {"bootstrap_servers": (kafka_broker.bootstrap,), "topics": topics, **settings}
+        made.append(KafkaSink(KafkaSinkSettings(**settings)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def alert(number: int, key: bytes = b"R-101", value: bytes = b"{}") -> OutRecord:
+    return OutRecord(Channel.ALERTS, f"incident:{number:04d}", key, value)
+
+
+def everything(bootstrap: str, topic: str) -> list[Any]:
+    """All records of a topic, read by the library alone."""
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False)
+    try:
+        tops = [TopicPartition(topic, partition) for partition in consumer.partitions_for_topic(topic)]
+        ends = consumer.end_offsets(tops)
+        consumer.assign(tops)
+        consumer.seek_to_beginning(*tops)
+        found: list[Any] = []
+        while any(consumer.position(top) < ends[top] for top in tops):
+            found += [record for records in consumer.poll(500).values() for record in records]
+        return found
+    finally:
+        consumer.close()
+
+
+# -- the source ---------------------------------------------------------------------------------------------
+
+
+def test_records_come_with_their_bytes_position_time_and_headers(
+    kafka_broker: AnyBroker, new_topic: Callable[..., str], reader: Callable[..., Reader]
+) -> None:
+    topic = new_topic()
+    records = [(b"R-101", b"one"), (None, b"bad"), (b"R-102", None)]
+    produce(
+        kafka_broker.bootstrap, topic, records, headers=[("h", b"\x00\xff")], timestamps_ms=[1000, 3000, 2000]
+    )
+    got = reader(topic).open().poll_records(3)
+    assert got.tape.records == [
+        RawRecord(0, 0, b"R-101", b"one", 1000, (("h", b"\x00\xff"),)),
+        RawRecord(0, 1, None, b"bad", 3000, (("h", b"\x00\xff"),)),
+        RawRecord(0, 2, b"R-102", None, 2000, (("h", b"\x00\xff"),)),
+    ]
+    assert sum(polled.records for polled in got.polled) == 3
+    assert [one.reason for polled in got.polled for one in polled.rejected] == [Reason.MALFORMED]
+    assert got.polled[-1].position == 3
+    assert max(polled.newest_ms for polled in got.polled) == 3000
+
+
+@pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
+def test_every_compression_of_kafka_is_read(
+    kafka_broker: AnyBroker, new_topic: Callable[..., str], reader: Callable[..., Reader], compression: str
+) -> None:
+    topic = new_topic()
+    values = [bytes([number]) * 20_000 for number in range(80)]
+    sent = [(b"k", value) for value in values]
+    produce(kafka_broker.bootstrap, topic, sent, compression_type=compression, batch_size=2**22, linger_ms=50)
+    assert reader(topic).open().poll_records(80).tape.values() == values
+
+
+def test_the_order_within_a_partition_is_kept_and_a_poll_is_bounded(
+    kafka_broker: AnyBroker, new_topic: Callable[..., str], reader: Callable[..., Reader]
+) -> None:
+    topic = new_topic(3)
+    sent = [(b"k", str(number).encode(), number % 3) for number in range(300)]
+    produce(kafka_broker.bootstrap, topic, sent)
+    got = reader(topic, max_poll_records=7).open().poll_records(300)
+    for partition in range(3):
+        assert got.tape.values(partition) == [str(number).encode() for number in range(partition, 300, 3)]
+    assert max(polled.records for polled in got.polled) <= 7
+    assert got.source.partitions == (0, 1, 2)
+
+
+def test_a_stored_position_is_where_reading_goes_on(
+    kafka_broker: AnyBroker, new_topic: Callable[..., str], reader: Callable[..., Reader]
+) -> None:
+    topic = new_topic(2)
+    produce(kafka_broker.bootstrap, topic, [(None, bytes([number]), number % 2) for number in range(10)])
+    got = reader(topic).open({0: 3, 1: 5}, "earliest").poll_records(2)
+    assert got.tape.values(0) == [bytes([6]), bytes([8])]
+    assert got.tape.values(1) == []
+
+
+def test_without_a_stored_position_the_start_decides(
+    kafka_broker: AnyBroker, new_topic: Callable[..., str], reader: Callable[..., Reader]
+) -> None:
+    topic = new_topic(2)
+    sent = [(None, bytes([number]), number % 2) for number in range(10)]
+    produce(kafka_broker.bootstrap, topic, sent, timestamps_ms=[1000 * number for number in range(10)])
+    late = reader(topic).open(start="latest")
+    timed = reader(topic).open({1: 0}, 5_000_000_001)  # just after 5 s: 6 s and 8 s in partition 0
+    never = reader(topic).open(start=10**15)
+    produce(kafka_broker.bootstrap, topic, [(None, b"new", 0)])
+    assert late.poll_records(1).tape.values() == [b"new"]
+    assert never.poll_records(1).tape.values() == [b"new"]
+    timed.poll_records(8)
+    assert timed.tape.values(0)[-3:] == [bytes([6]), bytes([8]), b"new"]
+    assert len(timed.tape.values(1)) == 5
+
+
+def test_a_position_before_the_topics_beginning_is_an_offset_that_is_gone(
+    kafka_broker: AnyBroker, new_topic: Callable[..., str], reader: Callable[..., Reader]
+) -> None:
+    topic = new_topic()
+    produce(kafka_broker.bootstrap, topic, [(None, b"x")] * 10)
+    delete_before(kafka_broker.bootstrap, topic, 6)
+    with pytest.raises(OffsetGone) as gone:
+        reader(topic).open({0: 2})
+    assert (gone.value.partition, gone.value.wanted, gone.value.earliest, gone.value.latest) == (0, 2, 6, 10)
+
+
+def test_a_position_behind_the_topics_end_is_an_offset_that_is_gone(
+    kafka_broker: AnyBroker, new_topic: Callable[..., str], reader: Callable[..., Reader]
+) -> None:
+    topic = new_topic()
+    produce(kafka_broker.bootstrap, topic, [(None, b"x")] * 3)
+    with pytest.raises(OffsetGone, match="offset 4 is not in the topic, which holds 0 to 3"):
+        reader(topic).open({0: 4})
+
+
+def test_records_deleted_while_reading_are_an_offset_that_is_gone(
+    kafka_broker: AnyBroker, new_topic: Callable[..., str], reader: Callable[..., Reader]
+) -> None:
+    topic = new_topic()
+    produce(kafka_broker.bootstrap, topic, [(None, b"x")] * 3)
+    got = reader(topic).open().poll_records(3)
+    got.source.pause()
+    produce(kafka_broker.bootstrap, topic, [(None, b"x")] * 5)
+    delete_before(kafka_broker.bootstrap, topic, 7)
+    got.source.resume()
+    with pytest.raises(OffsetGone) as gone:
+        got.poll_records(100)
+    assert (gone.value.wanted, gone.value.earliest, gone.value.latest) == (3, 7, 8)
+
+
+def delete_before(bootstrap: str, topic: str, offset: int) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    admin.delete_records({TopicPartition(topic, 0): offset})
+    admin.close()
+
+
+def test_a_paused_source_brings_nothing_and_loses_nothing(
+    kafka_broker: AnyBroker, new_topic: Callable[..., str], reader: Callable[..., Reader]
+) -> None:
+    topic = new_topic(2)
+    produce(kafka_broker.bootstrap, topic, [(None, b"0", 0), (None, b"1", 1)])
+    got = reader(topic).open().poll_records(2)
+    got.source.pause()
+    produce(kafka_broker.bootstrap, topic, [(None, b"2", 0), (None, b"3", 1)])
+    assert [list(got.source.poll(0.2)) for _ in range(5)] == [[]] * 5
+    got.source.resume()
+    got.poll_records(4)
+    assert (got.tape.values(0), got.tape.values(1)) == ([b"0", b"2"], [b"1", b"3"])
+
+
+def test_the_lag_is_what_is_still_to_come(
+    kafka_broker: AnyBroker, new_topic: Callable[..., str], reader: Callable[..., Reader]
+) -> None:
+    topic = new_topic(2)
+    produce(kafka_broker.bootstrap, topic, [(None, b"x", number % 2) for number in range(10)])
+    got = reader(topic, max_poll_records=4)
+    assert got.source.lag is None
+    assert got.open({0: 2}).source.lag == 8
+    assert got.poll_records(1).source.lag == 8 - len(got.tape.records)
+    assert got.poll_records(8).source.lag == 0
+
+
+def test_committed_positions_reach_the_group_and_never_steer_the_source(
+    kafka_broker: AnyBroker, new_topic: Callable[..., str], reader: Callable[..., Reader]
+) -> None:
+    topic = new_topic()
+    produce(kafka_broker.bootstrap, topic, [(None, b"x")] * 10)
+    got = reader(topic, group=f"group-of-{topic}").open().poll_records(10)
+    got.source.commit({0: 4})
+    got.source.close()
+    admin = KafkaAdminClient(bootstrap_servers=kafka_broker.bootstrap)
+    try:
+        offsets = admin.list_group_offsets([f"group-of-{topic}"])
+    finally:
+        admin.close()
+    assert "offset=4" in repr(offsets).replace("'offset': 4", "offset=4")
+    again = reader(topic, group=f"group-of-{topic}").open().poll_records(10)
+    assert again.tape.records[0].offset == 0
+
+
+def test_closing_twice_and_before_opening_is_allowed(
+    new_topic: Callable[..., str], reader: Callable[..., Reader], sink: Callable[..., KafkaSink]
+) -> None:
+    source = reader(new_topic()).source
+    source.close()
+    source.open(nowhere, "earliest")
+    source.close()
+    source.close()
+    with pytest.raises(SourceError, match="not open"):
+        source.poll(0.0)
+    out = sink()
+    out.close()
+    out.open()
+    out.close()
+    out.close()
+    with pytest.raises(SinkError, match="not open"):
+        out.flush(1.0)
+
+
+def test_a_missing_topic_is_named_with_what_may_have_been_meant(
+    new_topic: Callable[..., str], reader: Callable[..., Reader]
+) -> None:
+    topic = new_topic()
+    with pytest.raises(SourceError, match=rf"topic '{topic}s' does not exist.*did you mean '{topic}'"):
+        reader(topic + "s").open()
+
+
+def test_a_broker_that_does_not_answer_is_an_error_with_its_address() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    source = KafkaSource(
+        KafkaSourceSettings(bootstrap_servers=(address,), topic="t", connect_seconds=0.5), Tape()
+    )
+    with pytest.raises(SourceError, match=f"{address}.*hint: does a broker listen"):
+        source.open(nowhere, "earliest")
+    with pytest.raises(SinkError, match=f"{address}.*hint: does a broker listen"):
+        KafkaSink(KafkaSinkSettings(bootstrap_servers=(address,), connect_seconds=0.5)).open()
+
+
+def test_more_partitions_than_at_the_start_stop_the_source_with_an_explanation(
+    kafka_broker: AnyBroker, new_topic: Callable[..., str], reader: Callable[..., Reader]
+) -> None:
+    topic = new_topic(1)
+    got = reader(topic, check_seconds=0.3).open()
+    admin = KafkaAdminClient(bootstrap_servers=kafka_broker.bootstrap)
+    admin.create_partitions({topic: 3})
+    admin.close()
+    with pytest.raises(PartitionsChanged, match=r"has 3 partitions, and had 1: .*hint:"):
+        got.poll_records(1)
+
+
+# -- a part of a topic's history ----------------------------------------------------------------------------
+
+
+def test_a_bounded_reading_ends_with_the_end_that_each_partition_had_when_it_was_opened(
+    kafka_broker: AnyBroker, new_topic: Callable[..., str], reader: Callable[..., Reader]
+) -> None:
+    topic = new_topic(3)  # the third partition stays empty
+    produce(kafka_broker.bootstrap, topic, [(None, b"old", number % 2) for number in range(10)])
+    got = reader(topic, until="end", max_poll_records=3).open()
+    produce(kafka_broker.bootstrap, topic, [(None, b"new", 0), (None, b"new", 1), (None, b"new", 2)])
+    assert (got.source.lag, got.source.exhausted) == (10, False)
+    got.poll_until(lambda: got.source.exhausted)
+    assert got.tape.values(0) + got.tape.values(1) + got.tape.values(2) == [b"old"] * 10
+    assert got.source.lag == 0
+    assert list(got.source.poll(5.0)) == []
+
+
+def test_a_bounded_reading_ends_before_a_time(
+    kafka_broker: AnyBroker, new_topic: Callable[..., str], reader: Callable[..., Reader]
+) -> None:
+    topic = new_topic()
+    sent = [(None, bytes([number])) for number in range(10)]
+    produce(kafka_broker.bootstrap, topic, sent, timestamps_ms=[1000 * number for number in range(10)])
+    got = reader(topic, until=7_000_000_000).open(start=4_000_000_000)
+    got.poll_until(lambda: got.source.exhausted)
+    assert got.tape.values() == [bytes([4]), bytes([5]), bytes([6])]
+
+
+def test_a_bounded_reading_of_nothing_is_exhausted_at_once(
+    new_topic: Callable[..., str], reader: Callable[..., Reader]
+) -> None:
+    assert reader(new_topic(2), until="end").open().source.exhausted
+    assert not reader(new_topic(2)).open().source.exhausted
+
+
+def test_a_bounded_reading_ends_behind_the_marker_of_a_transaction_and_leaves_out_what_was_aborted(
+    kafka_broker: AnyBroker, new_topic: Callable[..., str], reader: Callable[..., Reader]
+) -> None:
+    from kafka import KafkaProducer
+
+    topic = new_topic()
+    producer = KafkaProducer(bootstrap_servers=kafka_broker.bootstrap, transactional_id=f"tx-{topic}")
+    producer.init_transactions()
+    for value, finish in ((b"kept", producer.commit_transaction), (b"aborted", producer.abort_transaction)):
+        producer.begin_transaction()
+        producer.send(topic, value=value).get(timeout=10)
+        finish()
+    producer.close()
+    got = reader(topic, until="end").open()
+    got.poll_until(lambda: got.source.exhausted)
+    assert got.tape.values() == [b"kept"]
+
+
+# -- damage -------------------------------------------------------------------------------------------------
+
+
+def damage(broker: Broker, topic: str, find: bytes, replace: bytes, partition: int = 0) -> None:
+    """Overwrite bytes of a partition's log while the broker is down; after an orderly stop it trusts them."""
+    assert len(find) == len(replace)
+    broker.shut_down()
+    segment: Path = broker.log_dir / f"{topic}-{partition}" / ("0" * 20 + ".log")
+    content = segment.read_bytes()
+    assert content.count(find) == 1
+    segment.write_bytes(content.replace(find, replace))
+    broker.start()
+
+
+@pytest.fixture
+def disk_broker(own_broker: AnyBroker) -> Broker:
+    """The broker, where its files can be reached."""
+    if not isinstance(own_broker, Broker):
+        pytest.skip("the broker's files are inside a container")
+    return own_broker
+
+
+def test_a_batch_with_a_wrong_checksum_is_passed_reported_with_its_bytes_and_nothing_else_is_lost(
+    disk_broker: Broker, new_topic: Callable[..., str], reader: Callable[..., Reader]
+) -> None:
+    topic = new_topic(2)
+    bootstrap = disk_broker.bootstrap
+    produce(bootstrap, topic, [(b"k", b"first", 0), (b"k", b"other", 1)])
+    produce(bootstrap, topic, [(b"k", b"second-a", 0), (b"k", b"second-b", 0)], linger_ms=200)
+    produce(bootstrap, topic, [(b"k", b"third", 0)])
+    damage(disk_broker, topic, b"second-b", b"second-X")
+    got = reader(topic).open()
+    got.poll_until(lambda: {b"third", b"other"} <= {record.value for record in got.tape.records})
+    rejected = [one for polled in got.polled for one in polled.rejected]
+    assert got.tape.values(0) == [b"first", b"third"]
+    assert got.tape.values(1) == [b"other"]
+    assert [(one.record.offset, one.record.value, one.reason) for one in rejected] == [
+        (1, b"second-a", Reason.CORRUPT),
+        (2, b"second-X", Reason.CORRUPT),
+    ]
+    assert "failed crc check" in rejected[0].detail
+    assert sum(polled.records for polled in got.polled) == 5
+
+
+def test_a_batch_that_cannot_be_unpacked_is_passed_offset_by_offset(
+    disk_broker: Broker, new_topic: Callable[..., str], reader: Callable[..., Reader]
+) -> None:
+    topic = new_topic()
+    bootstrap = disk_broker.bootstrap
+    produce(bootstrap, topic, [(None, b"first")])
+    many = [(None, b"x" * 100)] * 3
+    produce(bootstrap, topic, many, compression_type="gzip", linger_ms=200)
+    produce(bootstrap, topic, [(None, b"last")])
+    damage(disk_broker, topic, b"\x1f\x8b\x08", b"\x00\x00\x00")  # no longer a gzip header
+    got = reader(topic).open()
+    got.poll_until(lambda: b"last" in got.tape.values())
+    rejected = [one for polled in got.polled for one in polled.rejected]
+    assert got.tape.values() == [b"first", b"last"]
+    assert [(one.record.offset, one.record.value) for one in rejected] == [(1, None), (2, None), (3, None)]
+    assert got.polled[-1].position == 5
+
+
+def test_only_what_fails_a_second_time_counts_as_damage(
+    kafka_broker: AnyBroker, new_topic: Callable[..., str]
+) -> None:
+    topic = new_topic()
+    produce(kafka_broker.bootstrap, topic, [(None, b"sound")])
+    settings = KafkaSourceSettings(bootstrap_servers=(kafka_broker.bootstrap,), topic=topic)
+    assert corrupt.find(settings, {0: 0}) == []
+
+
+def test_errors_of_network_rights_and_positions_are_no_sign_of_damage() -> None:
+    import kafka.errors
+
+    assert corrupt.is_unpacking(kafka.errors.CorruptRecordError("crc"))
+    assert corrupt.is_unpacking(kafka.errors.UnsupportedCodecError("codec"))
+    assert corrupt.is_unpacking(OSError("not a gzip file"))
+    for kind in ("KafkaTimeoutError", "KafkaConnectionError", "TopicAuthorizationFailedError"):
+        assert not corrupt.is_unpacking(getattr(kafka.errors, kind)("no"))
+
+
+# -- the sink -----------------------------------------------------------------------------------------------
+
+
+def test_what_was_flushed_is_in_its_topic_with_key_id_and_content_type(
+    kafka_broker: AnyBroker, topics: SinkTopics, sink: Callable[..., KafkaSink]
+) -> None:
+    out = sink()
+    assert out.open() == {"alerts/0": 0, "alerts/1": 0, "thresholds/0": 0, "dead_letter/0": 0}
+    dead = OutRecord(Channel.DEAD_LETTER, "d:1", b"k", b"\xff", (("reason", b"MALFORMED"),))
+    out.emit([alert(1), alert(2), dead])
+    ends = out.flush(10.0)
+    assert ends["alerts/0"] + ends["alerts/1"] == 2
+    assert (ends["thresholds/0"], ends["dead_letter/0"]) == (0, 1)
+    alerts = everything(kafka_broker.bootstrap, topics.alerts)
+    assert [(record.key, record.value) for record in alerts] == [(b"R-101", b"{}")] * 2
+    assert len({record.partition for record in alerts}) == 1  # one key, one partition, in order
+    assert dict(alerts[0].headers) == {
+        "nuwatch-id": b"incident:0001",
+        "ce_id": b"incident:0001",
+        "content-type": b"application/cloudevents+json; charset=UTF-8",
+    }
+    (letter,) = everything(kafka_broker.bootstrap, topics.dead_letter)
+    assert (letter.value, letter.headers) == (b"\xff", [("reason", b"MALFORMED"), ("nuwatch-id", b"d:1")])
+
+
+def test_a_record_without_key_and_value_can_be_published(
+    kafka_broker: AnyBroker, topics: SinkTopics, sink: Callable[..., KafkaSink]
+) -> None:
+    out = sink()
+    out.open()
+    out.emit([OutRecord(Channel.DEAD_LETTER, "d:1", None, None)])
+    out.flush(10.0)
+    (letter,) = everything(kafka_broker.bootstrap, topics.dead_letter)
+    assert (letter.key, letter.value) == (None, b"")
+    assert dict(letter.headers) == {"nuwatch-id": b"d:1", "nuwatch-null": b"value"}
+
+
+def test_a_restart_finds_exactly_the_ids_that_were_published_after_its_stored_ends(
+    sink: Callable[..., KafkaSink], kafka_broker: AnyBroker, topics: SinkTopics
+) -> None:
+    before = sink()
+    before.open()
+    before.emit([alert(1, b"a"), alert(2, b"b")])
+    stored = before.flush(10.0)
+    before.emit([alert(3, b"a"), alert(4, b"b"), OutRecord(Channel.THRESHOLDS, "v:1", b"a", b"{}")])
+    before.flush(10.0)
+    produce(kafka_broker.bootstrap, topics.alerts, [(b"a", b"not ours")])
+    after = sink()
+    after.open()
+    assert after.ids_after(stored) == {"incident:0003", "incident:0004", "v:1"}
+    assert len(after.ids_after({})) == 5
+    assert after.ids_after(after.open()) == set()
+
+
+def test_missing_topics_are_named_and_can_be_created(
+    kafka_broker: AnyBroker, new_topic: Callable[..., str]
+) -> None:
+    there = new_topic()
+    names = SinkTopics(alerts=f"{there}-a", thresholds=there, dead_letter=f"{there}-d")
+    common: dict[str, Any] = {"bootstrap_servers": (kafka_broker.bootstrap,), "topics": names}
+    with pytest.raises(SinkError, match=rf"do not exist.*'{there}-a', '{there}-d'; hint:.*create_topics"):
+        KafkaSink(KafkaSinkSettings(**common)).open()
+    out = KafkaSink(KafkaSinkSettings(**common, create_topics=True, partitions=3))
+    ends = out.open()
+    out.close()
+    assert [name for name in ends if name.startswith("alerts/")] == ["alerts/0", "alerts/1", "alerts/2"]
+    assert [name for name in ends if name.startswith("thresholds/")] == ["thresholds/0"]
+
+
+def test_a_record_that_is_too_large_for_us_is_refused_by_name(sink: Callable[..., KafkaSink]) -> None:
+    out = sink(max_record_bytes=1000)
+    out.open()
+    with pytest.raises(
+        SinkError, match=r"record incident:0007 .*MessageSizeTooLarge.*hint: .*max_record_bytes"
+    ):
+        out.emit([alert(7, value=b"x" * 2000)])
+
+
+def test_a_record_that_is_too_large_for_the_topic_is_refused_by_name(
+    kafka_broker: AnyBroker, new_topic: Callable[..., str]
+) -> None:
+    names = SinkTopics(
+        alerts=new_topic(configs={"max.message.bytes": "1000"}),
+        thresholds=new_topic(),
+        dead_letter=new_topic(),
+    )
+    out = KafkaSink(KafkaSinkSettings(bootstrap_servers=(kafka_broker.bootstrap,), topics=names))
+    out.open()
+    out.emit([alert(8, value=b"x" * 2000)])
+    with pytest.raises(SinkError, match=f"record incident:0008 was not accepted by topic '{names.alerts}'"):
+        out.flush(10.0)
+    out.emit([alert(9)])
+    assert out.flush(10.0)["alerts/0"] == 1
+    out.close()
+
+
+# -- a broker that dies -------------------------------------------------------------------------------------
+
+
+def test_source_and_sink_go_on_after_the_broker_was_killed_without_loss_or_duplicates(
+    own_broker: Any,
+    new_topic: Callable[..., str],
+    reader: Callable[..., Reader],
+    sink: Callable[..., KafkaSink],
+    topics: SinkTopics,
+) -> None:
+    topic = new_topic()
+    produce(own_broker.bootstrap, topic, [(None, b"1")])
+    got = reader(topic, check_seconds=1.0, group=f"g-{topic}").open().poll_records(1)
+    out = sink()
+    out.open()
+    out.emit([alert(1)])
+    out.flush(10.0)
+    own_broker.kill()
+    out.emit([alert(2)])
+    assert list(got.source.poll(0.5)) == []
+    got.source.commit({0: 1})
+    with pytest.raises(SinkError, match=r"record incident:0002 was not accepted"):
+        out.flush(1.0)
+    out.emit([alert(3)])
+    own_broker.start() if isinstance(own_broker, Broker) else own_broker.restart()
+    assert sum(out.flush(30.0)[name] for name in ("alerts/0", "alerts/1")) == 3
+    produce(own_broker.bootstrap, topic, [(None, b"2")])
+    assert got.poll_records(2).tape.values() == [b"1", b"2"]
+    ids = [dict(record.headers)["nuwatch-id"] for record in everything(own_broker.bootstrap, topics.alerts)]
+    assert ids == [b"incident:0001", b"incident:0002", b"incident:0003"]
+
+
+def test_a_source_gives_up_when_the_broker_stays_away_and_says_for_how_long(
+    own_broker: Any, new_topic: Callable[..., str], reader: Callable[..., Reader]
+) -> None:
+    got = reader(new_topic(), check_seconds=0.2, retry_seconds=1.0).open()
+    own_broker.kill()
+    try:
+        with pytest.raises(SourceError, match=r"could not be read for \d+ s"):
+            got.poll_records(1)
+    finally:
+        own_broker.start() if isinstance(own_broker, Broker) else own_broker.restart()
+
+
+# -- TLS and passwords --------------------------------------------------------------------------------------
+
+
+def secured(
+    broker: AnyBroker, monkeypatch: pytest.MonkeyPatch, password: str, ca: bool = True
+) -> dict[str, Any]:
+    if not isinstance(broker, Broker) or not broker.secure_bootstrap:
+        pytest.skip("this broker has no secured listener")
+    monkeypatch.setenv("NUWATCH_TEST_PASSWORD", password)
+    security = Security(
+        protocol="SASL_SSL",
+        mechanism="SCRAM-SHA-512",
+        username=USER,
+        password=SecretFrom(env="NUWATCH_TEST_PASSWORD"),
+        ca_file=str(broker.ca_file) if ca else None,
+    )
+    return {"bootstrap_servers": (broker.secure_bootstrap,), "security": security, "connect_seconds": 5.0}
+
+
+def test_records_pass_through_tls_with_a_scram_user(
+    kafka_broker: AnyBroker, topics: SinkTopics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = secured(kafka_broker, monkeypatch, PASSWORD)
+    out = KafkaSink(KafkaSinkSettings(**settings, topics=topics))
+    out.open()
+    out.emit([alert(1)])
+    out.flush(10.0)
+    out.close()
+    tape = Tape()
+    source = KafkaSource(KafkaSourceSettings(**settings, topic=topics.alerts, until="end", group=None), tape)
+    source.open(nowhere, "earliest")
+    while not source.exhausted:
+        source.poll(0.2)
+    source.close()
+    assert [record.value for record in tape.records] == [b"{}"]
+
+
+def test_a_wrong_password_is_an_error_that_says_so_and_does_not_show_it(
+    kafka_broker: AnyBroker, new_topic: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = secured(kafka_broker, monkeypatch, "a-wrong-password")
+    source = KafkaSource(KafkaSourceSettings(**settings, topic=new_topic()), Tape())
+    with pytest.raises(SourceError, match=r"are security\.username and security\.password right") as refused:
+        source.open(nowhere, "earliest")
+    assert "a-wrong-password" not in str(refused.value)
+
+
+def test_a_certificate_of_an_unknown_authority_is_not_trusted(
+    kafka_broker: AnyBroker, new_topic: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = secured(kafka_broker, monkeypatch, PASSWORD, ca=False)
+    source = KafkaSource(KafkaSourceSettings(**settings, topic=new_topic()), Tape())
+    with pytest.raises(SourceError):
+        source.open(nowhere, "earliest")
+
+
+# -- looking before going live ------------------------------------------------------------------------------
+
+
+def test_the_report_on_a_broker_names_topics_partitions_records_and_what_is_missing(
+    kafka_broker: AnyBroker, new_topic: Callable[..., str], topics: SinkTopics
+) -> None:
+    servers = (kafka_broker.bootstrap,)
+    topic = new_topic(4)
+    produce(kafka_broker.bootstrap, topic, [(None, b"x", number % 4) for number in range(6)])
+    report = check_broker(KafkaSourceSettings(bootstrap_servers=servers, topic=topic))
+    assert [(one.name, one.partitions, one.records) for one in report.topics] == [(topic, 4, 6)]
+    assert report.problems == ()
+    assert check_broker(KafkaSinkSettings(bootstrap_servers=servers, topics=topics)).problems == ()
+    missing = check_broker(KafkaSourceSettings(bootstrap_servers=servers, topic="no-such-topic"))
+    assert "'no-such-topic' does not exist" in missing.problems[0]
+    unset = KafkaSinkSettings(bootstrap_servers=servers, topics=SinkTopics(alerts="no-such-topic"))
+    assert "create_topics: true" in check_broker(unset).problems[0]
+
+
+def test_a_sample_holds_the_newest_records_of_all_partitions(
+    kafka_broker: AnyBroker, new_topic: Callable[..., str]
+) -> None:
+    topic = new_topic(3)
+    sent = [(None, bytes([number]), number % 3) for number in range(12)]
+    produce(kafka_broker.bootstrap, topic, sent, timestamps_ms=[1000 * number for number in range(12)])
+    settings = KafkaSourceSettings(bootstrap_servers=(kafka_broker.bootstrap,), topic=topic)
+    assert [record.value for record in sample(settings, 4)] == [bytes([n]) for n in (8, 9, 10, 11)]
+    assert (
+        sample(KafkaSourceSettings(bootstrap_servers=(kafka_broker.bootstrap,), topic=new_topic()), 4) == []
+    )
+
+
+def test_a_record_with_a_header_without_a_value_is_read() -> None:
+    class Consumed:
+        partition, offset, key, value, timestamp = 0, 1, None, b"v", 5
+        headers = (("empty", None),)
+
+    assert client.raw(Consumed()) == RawRecord(0, 1, None, b"v", 5, (("empty", b""),))
