@@ -31,7 +31,7 @@ def numbers_of(starts: Positions, total: int) -> Positions:
 
 def ends_of(starts: Positions, total: int) -> Positions:
     """The last position of every segment."""
-    return np.append(starts[1:], total) - 1
+    return np.append(starts, total)[1:] - 1
 
 
 def prefix_maximum(segment: Positions, values: NDArray[np.int64]) -> NDArray[np.int64]:
