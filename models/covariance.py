@@ -42,10 +42,13 @@ def inverse(covariance: jax.Array) -> jax.Array:
     return 0.5 * (inverted + inverted.T)
 
 
-def inverse_root(covariance: jax.Array) -> jax.Array:
-    """The symmetric square root of the inverse [D, D]: the whitening that moves the sensors least."""
-    values, vectors = jnp.linalg.eigh(covariance)
-    return (vectors / jnp.sqrt(values)[None, :]) @ vectors.T
+def root(matrix: jax.Array) -> jax.Array:
+    """The symmetric square root of a symmetric, positive semi-definite matrix [D, D].
+
+    The root of an inverse covariance is, of all whitenings, the one that moves the sensors least.
+    """
+    values, vectors = jnp.linalg.eigh(matrix)
+    return (vectors * jnp.sqrt(jnp.maximum(values, 0.0))[None, :]) @ vectors.T
 
 
 def quadratic(residuals: jax.Array, matrix: jax.Array) -> tuple[jax.Array, jax.Array]:

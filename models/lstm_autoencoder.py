@@ -68,7 +68,13 @@ class Residuals(NamedTuple):
 def residuals(weights: LstmWeights, windows: Windows, tail: int) -> Residuals:
     """Residuals of the newest samples of windows [B, T, D]."""
     tail = min(tail, windows.values.shape[1])
-    rebuilt = reconstruct_tail(weights, windows.values, tail)
+    return residuals_of(windows, reconstruct_tail(weights, windows.values, tail), tail)
+
+
+def residuals_of(windows: Windows, rebuilt: jax.Array, tail: int) -> Residuals:
+    """Residuals of windows [B, T, D] from a reconstruction [B, at least tail, D] that ends with them."""
+    rebuilt = rebuilt[:, -tail:, :]
+    tail = rebuilt.shape[1]
     real = windows.mask[:, -tail:, :]
     off = jnp.where(real, windows.values[:, -tail:, :] - rebuilt, 0.0)
     count = jnp.sum(real, axis=1).astype(off.dtype)
@@ -107,7 +113,8 @@ def fit(rng: jax.Array, windows: Windows, spec: LstmAutoencoderSpec, progress: P
 
 def residual_precisions(weights: LstmWeights, windows: Windows, tail: int) -> dict[str, jax.Array]:
     """``last_precision`` and ``mean_precision`` [D, D] of the residuals of normal windows."""
-    parts = [residuals(weights, chunk, tail) for chunk in in_chunks(windows)]
+    one = jax.jit(residuals, static_argnames="tail")
+    parts = [one(weights, chunk, tail=tail) for chunk in in_chunks(windows)]
     last, mean = (jnp.concatenate([getattr(part, name) for part in parts]) for name in ("last", "mean"))
     return {
         "last_precision": inverse(shrunk_covariance(last)),

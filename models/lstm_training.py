@@ -50,6 +50,32 @@ def pack(variables: Mapping[str, Any]) -> LstmWeights:
     )
 
 
+def unpack(weights: LstmWeights) -> dict[str, Any]:
+    """The flax parameters of the scoring layout; `pack` undoes it to the last bit."""
+    hidden = weights.decoder_state.shape[1]
+    inputs = weights.encoder.shape[1] - hidden - 1
+    encoder = jnp.split(weights.encoder, [hidden, hidden + inputs], axis=1)
+    decoder_code, decoder_bias = jnp.split(weights.decoder_code, [hidden], axis=1)
+    output, output_bias = jnp.split(weights.output, [hidden], axis=1)
+    return {
+        "params": {
+            "encoder": _cell(*encoder),
+            "decoder": _cell(weights.decoder_state, decoder_code, decoder_bias),
+            "output": {"kernel": output.T, "bias": output_bias[:, 0]},
+        }
+    }
+
+
+def _cell(state: jax.Array, inputs: jax.Array, bias: jax.Array) -> dict[str, Any]:
+    cell: dict[str, Any] = {}
+    parts = zip(_GATES, jnp.split(state, 4), jnp.split(inputs, 4), jnp.split(bias, 4), strict=True)
+    for gate, h, i, b in parts:
+        scale = 1.0 / _half(gate)
+        cell["h" + gate] = {"kernel": h.T * scale, "bias": b[:, 0] * scale}
+        cell["i" + gate] = {"kernel": i.T * scale}
+    return cell
+
+
 def _gates(cell: Mapping[str, Any], source: str) -> jax.Array:
     return jnp.concatenate([cell[source + gate]["kernel"].T * _half(gate) for gate in _GATES])
 
@@ -143,13 +169,13 @@ def train(rng: jax.Array, hidden: int, windows: Windows, plan: TrainingPlan, pro
     key_init, key_draw = jax.random.split(rng)
     older, newest = split_in_time(windows, plan.held_out)
     network = Autoencoder(hidden)
-    variables = network.init(key_init, jnp.zeros((1, *windows.values.shape[1:]), jnp.float32))
+    variables = jax.jit(network.init)(key_init, jnp.zeros((1, *windows.values.shape[1:]), jnp.float32))
     loss = reconstruction_loss(network)
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(plan.learning_rate))
     epoch = jax.jit(partial(_epoch, loss, optimiser, plan), donate_argnums=(0, 1))
     validate = jax.jit(loss)
-    held = _on_device(_spread(newest, plan.epoch_windows // 4))
-    data = _on_device(older)
+    held = on_device(spread(newest, plan.epoch_windows // 4))
+    data = on_device(older)
     state = optimiser.init(variables)
     curves: dict[str, list[float]] = {"train": [], "validation": []}
     best = jax.tree.map(np.asarray, variables)
@@ -191,13 +217,14 @@ def _epoch(
     return variables, state, jnp.mean(losses)
 
 
-def _spread(windows: Windows, most: int) -> Windows:
+def spread(windows: Windows, most: int) -> Windows:
     """At most so many windows, evenly spaced."""
     step = max(1, -(-len(windows.values) // max(1, most)))
     return Windows(windows.values[::step], windows.mask[::step])
 
 
-def _on_device(windows: Windows) -> Windows:
+def on_device(windows: Windows) -> Windows:
+    """Windows as JAX arrays."""
     return Windows(jnp.asarray(windows.values), jnp.asarray(windows.mask))
 
 
