@@ -36,7 +36,7 @@ def tour(
         (FaultKind.AGITATOR_LOSS, REACT_S + 600.0, 1500.0, ""),
         (FaultKind.STUCK_SENSOR, REACT_S, 2700.0, "pressure"),
         (FaultKind.DRIFTING_SENSOR, 0.0, 2.0 * cycle, "temperature"),
-        (FaultKind.GRADE_CHANGE, -1.0, 2.0 * cycle, ""),
+        (FaultKind.GRADE_CHANGE, -1.0, 1.9 * cycle, ""),
     )
     free_from = [after_s] * reactors
     starts = batch_starts(seed, reactors, duration_s, sampling_s)
