@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType, field
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from monitor.incidents import EventName, Kind, State
 
@@ -20,11 +20,11 @@ Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Severity = Annotated[int, Meta(ge=1, le=1000)]
 
 
-class Data(Struct, frozen=True, kw_only=True):
+class Data(Struct, frozen=True):
     """A part of an event: immutable; unknown fields are read over, so that readers survive additions."""
 
 
-class Window(Data, frozen=True, kw_only=True):
+class Window(Data, frozen=True):
     """The window that the event was found in.
 
     Attributes:
@@ -40,7 +40,7 @@ class Window(Data, frozen=True, kw_only=True):
     coverage: float | None
 
 
-class ScorerScore(Data, frozen=True, kw_only=True):
+class ScorerScore(Data, frozen=True):
     """What one scorer said.
 
     Attributes:
@@ -56,7 +56,7 @@ class ScorerScore(Data, frozen=True, kw_only=True):
     p_value: float | None
 
 
-class Score(Data, frozen=True, kw_only=True):
+class Score(Data, frozen=True):
     """How far the window was over the limit.
 
     Attributes:
@@ -76,7 +76,7 @@ class Score(Data, frozen=True, kw_only=True):
     per_scorer: dict[str, ScorerScore]
 
 
-class Contribution(Data, frozen=True, kw_only=True):
+class Contribution(Data, frozen=True):
     """What one sensor had to do with it.
 
     Attributes:
@@ -98,7 +98,7 @@ class Contribution(Data, frozen=True, kw_only=True):
     quality: str
 
 
-class Fault(Data, frozen=True, kw_only=True):
+class Fault(Data, frozen=True):
     """What is wrong with a sensor.
 
     Attributes:
@@ -116,7 +116,7 @@ class Fault(Data, frozen=True, kw_only=True):
     high: float | None = None
 
 
-class Drift(Data, frozen=True, kw_only=True):
+class Drift(Data, frozen=True):
     """Whether normal has moved.
 
     Attributes:
@@ -126,7 +126,7 @@ class Drift(Data, frozen=True, kw_only=True):
     state: str
 
 
-class Model(Data, frozen=True, kw_only=True):
+class Model(Data, frozen=True):
     """What judged.
 
     Attributes:
@@ -140,7 +140,7 @@ class Model(Data, frozen=True, kw_only=True):
     config: str
 
 
-class Batch(Data, frozen=True, kw_only=True):
+class Batch(Data, frozen=True):
     """Batch context in the words of ISA-88; null where the readings carried none."""
 
     batch_id: str | None
@@ -149,7 +149,7 @@ class Batch(Data, frozen=True, kw_only=True):
     phase: str | None
 
 
-class Alert(Data, frozen=True, kw_only=True):
+class Alert(Data, frozen=True):
     """One event of an incident's life.
 
     Attributes:
@@ -198,7 +198,7 @@ class Alert(Data, frozen=True, kw_only=True):
     truncated: bool | UnsetType = UNSET
 
 
-class Threshold(Data, frozen=True, kw_only=True):
+class Threshold(Data, frozen=True):
     """One version of an asset's limit.
 
     Attributes:
@@ -252,14 +252,14 @@ class Event(Struct, frozen=True, kw_only=True):
         nuwatchversion: of nuwatch.
     """
 
-    specversion: Literal["1.0"] = "1.0"
+    specversion: Literal["1.0"]
     source: str
     subject: str
     id: str
     time: Time
     sequence: Annotated[str, Meta(pattern="^[0-9]{10}$")]
     partitionkey: str
-    datacontenttype: Literal["application/json"] = "application/json"
+    datacontenttype: Literal["application/json"]
     nuwatchtopic: str
     nuwatchpartition: int
     nuwatchoffset: int | str
@@ -268,16 +268,28 @@ class Event(Struct, frozen=True, kw_only=True):
 
 
 class AlertEvent(Event, frozen=True, kw_only=True):
-    """An alert as a CloudEvent, key: the asset."""
+    """An alert as a CloudEvent.
 
-    type: Literal["nuwatch.alert.v1"] = "nuwatch.alert.v1"
-    dataschema: Literal["alert.v1.json"] = "alert.v1.json"
-    data: Alert = field()
+    Attributes:
+        type: what ``data`` is.
+        dataschema: file name of this schema.
+        data: the alert.
+    """
+
+    type: Literal["nuwatch.alert.v1"]
+    dataschema: Literal["alert.v1.json"]
+    data: Alert
 
 
 class ThresholdEvent(Event, frozen=True, kw_only=True):
-    """A threshold version as a CloudEvent, key: the asset."""
+    """A threshold version as a CloudEvent.
 
-    type: Literal["nuwatch.threshold.v1"] = "nuwatch.threshold.v1"
-    dataschema: Literal["threshold.v1.json"] = "threshold.v1.json"
-    data: Threshold = field()
+    Attributes:
+        type: what ``data`` is.
+        dataschema: file name of this schema.
+        data: the threshold version.
+    """
+
+    type: Literal["nuwatch.threshold.v1"]
+    dataschema: Literal["threshold.v1.json"]
+    data: Threshold

@@ -205,6 +205,8 @@ def cloudevent(
     """
     event = AlertEvent(
         id=alert_id(alert.incident_id, sequence),
+        type="nuwatch.alert.v1",
+        dataschema="alert.v1.json",
         data=alert,
         **_envelope(source, asset, time_ns, sequence, origin),
     )
@@ -243,6 +245,8 @@ def threshold_event(
     series = _name(source, asset, "THRESHOLD", bundle, 0)
     event = ThresholdEvent(
         id=alert_id(str(series), data.version),
+        type="nuwatch.threshold.v1",
+        dataschema="threshold.v1.json",
         data=data,
         **_envelope(source, asset, time_ns, data.version, origin),
     )
@@ -288,6 +292,8 @@ def _message(transition: Transition, asset: str, kind: Kind, subject: str, facts
 def _envelope(source: str, asset: str, time_ns: int, sequence: int, origin: Origin) -> dict[str, Any]:
     offset = origin.offset
     return {
+        "specversion": "1.0",
+        "datacontenttype": "application/json",
         "source": source,
         "subject": asset,
         "partitionkey": asset,

@@ -123,7 +123,7 @@ def _moved(part: Contribution) -> str:
 
 
 def _allowed(fault: Fault) -> str:
-    if fault.low is None or fault.high is None:
+    if fault.code != "OUT_OF_RANGE" or fault.low is None or fault.high is None:
         return ""
     return f"allowed {quantity(fault.low, fault.unit)} to {quantity(fault.high, fault.unit)}"
 
