@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def push(grid: Grid, stream: Sequence[tuple[int, Row]], sensors: int) -> GridRes
 
 def cut(stream: Sequence[Any], cuts: Iterable[int]) -> list[Sequence[Any]]:
     edges = [0, *sorted(cuts), len(stream)]
-    return [stream[start:stop] for start, stop in zip(edges, edges[1:], strict=False)]
+    return [stream[start:stop] for start, stop in pairwise(edges)]
 
 
 def slots_of(results: Sequence[GridResult], asset: int) -> list[tuple[Any, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,7 @@ def test_windows_are_the_last_rows_of_their_segment_in_any_cut_and_after_any_res
     history.grow(ASSETS)
     found = []
     edges = [0, *sorted(min(edge, count) for edge in cuts), count]
-    for number, (start, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for number, (start, stop) in enumerate(pairwise(edges)):
         if number in restored:
             other = History(length, stride, SENSORS)
             other.grow(ASSETS)
