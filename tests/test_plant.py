@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from connectors.records import NO_CONTEXT, Quality
+from connectors.codec import Codec
+from connectors.records import NO_CONTEXT, ClassLayout, Layout, Quality, RawRecord, SensorLayout
 from monitor.errors import ConfigurationError
 from monitor.plant import (
     SENSORS,
@@ -563,3 +564,17 @@ def test_json_frames_say_what_the_plant_said():
         ),
     }
     assert "batch" not in frames[1][1]  # R-102 has not begun
+
+
+def test_the_codec_reads_the_json_frames_as_the_batches_that_the_plant_hands_over():
+    simulation = simulate(2, 3, START, 9000.0)
+    sensors = tuple(SensorLayout(one.name, one.name, one.unit) for one in SENSORS)
+    codec = Codec(Layout((ClassLayout("reactor", ("poly/*",), sensors),)))
+    records = [RawRecord(0, number, *record) for number, record in enumerate(to_json(simulation))]
+    decoded, (expected,) = codec.decode(records), tuple(to_batches(simulation, "reactor", rows=len(records)))
+    assert decoded.rejected == ()
+    (found,) = decoded.batches
+    for field in ("time", "values", "quality", "offset"):
+        np.testing.assert_array_equal(getattr(found, field), getattr(expected, field))
+    assert [found.assets[i] for i in found.asset] == [expected.assets[i] for i in expected.asset]
+    assert [found.contexts[i] for i in found.context] == [expected.contexts[i] for i in expected.context]
