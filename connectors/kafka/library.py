@@ -17,6 +17,8 @@ _kafka: Any = kafka
 _errors: Any = kafka.errors
 _NetClient: Any = KafkaNetClient
 
+_JOIN_SECONDS = 2.0
+
 Consumer: TypeAlias = Any
 Producer: TypeAlias = Any
 Admin: TypeAlias = Any
@@ -45,6 +47,20 @@ def new_producer(**config: Any) -> Producer:
 def new_admin(**config: Any) -> Admin:
     """A connected administration client."""
     return _connected(_kafka.KafkaAdminClient, config)
+
+
+def close_producer(producer: Producer, seconds: float) -> None:
+    """Close; what cannot be sent within ``seconds`` is dropped.
+
+    With unsent records ``close`` raises and leaves the sending thread running, and there is no public way to
+    end that.
+    """
+    try:
+        producer.close(timeout=seconds)
+    except KafkaTimeoutError:
+        producer._sender.force_close()
+        producer._sender.join(_JOIN_SECONDS)
+        producer.close(timeout=_JOIN_SECONDS)
 
 
 def _connected(kind: Any, config: dict[str, Any]) -> Any:
@@ -80,6 +96,7 @@ __all__ = [
     "Producer",
     "TopicPartition",
     "UnsupportedCodecError",
+    "close_producer",
     "new_admin",
     "new_consumer",
     "new_producer",

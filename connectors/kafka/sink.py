@@ -12,7 +12,14 @@ from typing import Any, NamedTuple
 
 from connectors.errors import ConnectorError, SinkError
 from connectors.kafka import client
-from connectors.kafka.library import Admin, Consumer, KafkaError, Producer, TopicPartition
+from connectors.kafka.library import (
+    Admin,
+    Consumer,
+    KafkaError,
+    Producer,
+    TopicPartition,
+    close_producer,
+)
 from connectors.kafka.settings import KafkaSinkSettings
 from connectors.records import Channel, OutRecord
 
@@ -54,8 +61,9 @@ class KafkaSink:
         self.close()
         try:
             self._ends = self._prepare_topics()
-            self._producer = client.producer(self._settings)
+            self._connect()
         except KafkaError as error:
+            self.close()
             raise self._cannot("cannot be opened for writing", error) from error
         return dict(self._ends)
 
@@ -118,13 +126,16 @@ class KafkaSink:
         """Leave; what is not acknowledged within seconds is not waited for. Idempotent."""
         if self._producer is not None:
             producer, self._producer = self._producer, None
-            try:
-                producer.close(timeout=_CLOSE_SECONDS)
-            except KafkaError:
-                producer.close(timeout=0)  # its flush ran out of time: end its thread all the same
+            close_producer(producer, _CLOSE_SECONDS)
         self._pending = []
 
     # -- opening --------------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        """A producer that knows its topics, so that `emit` never waits for them."""
+        producer = self._producer = client.producer(self._settings)
+        for topic in self._channels:
+            producer.partitions_for(topic)
 
     def _prepare_topics(self) -> dict[str, int]:
         admin = client.admin(self._settings)
@@ -215,10 +226,10 @@ class KafkaSink:
 
     def _renew(self) -> None:
         """Replace the producer: once the broker has refused a record, this one refuses all that follow."""
-        self._opened().close(timeout=0)
-        self._producer = None
+        producer, self._producer = self._opened(), None
+        close_producer(producer, 0.0)
         try:
-            self._producer = client.producer(self._settings)
+            self._connect()
         except KafkaError as error:
             raise self._cannot(
                 "a record was refused, and after that the broker did not answer", error

@@ -51,6 +51,7 @@ class KafkaSource:
         self._until: dict[int, int] = {}  # partition -> where a bounded reading stops
         self._done: set[int] = set()
         self._paused = False
+        self._differs = False  # whether the last check found other partitions
         self._failing_since: float | None = None
         self._suspicion: Exception | None = None  # an error that damaged records may have caused
         self._unconfirmed = 0  # how often in a row such an error could not be caused again
@@ -174,7 +175,7 @@ class KafkaSource:
                 raise OffsetGone(top.partition, stored, first[top], last[top])
             self._next[top.partition] = begin[top] if stored is None else stored
         self._until = self._stops(tops, last)
-        self._done, self._paused = set(), False
+        self._done, self._paused, self._differs = set(), False, False
         self._failing_since, self._suspicion, self._unconfirmed = None, None, 0
         self._seek()
         self._finish_partitions()
@@ -325,8 +326,10 @@ class KafkaSource:
         self._check_movement(now)
 
     def _check_partitions(self) -> None:
+        """Raise when they differ twice in a row: brokers that are starting may tell part of the truth."""
         present = self._opened().partitions_for_topic(self._settings.topic)
-        if present == set(self._next):
+        differed, self._differs = self._differs, present != set(self._next)
+        if not (differed and self._differs):
             return
         raise PartitionsChanged(
             f"topic '{self._settings.topic}' has {len(present)} partitions, and had {len(self._next)}: its "
