@@ -120,7 +120,8 @@ class Drift(Data, frozen=True):
     """Whether normal has moved.
 
     Attributes:
-        state: STABLE, DRIFT (normal has moved, the old threshold is in force) or REFITTING.
+        state: STABLE, DRIFT (normal has moved, the old threshold is in force), REFITTING, or AWAITING (a person
+            has to decide).
     """
 
     state: str
@@ -199,28 +200,34 @@ class Alert(Data, frozen=True):
 
 
 class Threshold(Data, frozen=True):
-    """One version of an asset's limit.
+    """One version of an asset's limit. Limits are ratios to the limit that the bundle was trained with.
 
     Attributes:
-        version: rises by one with every new limit.
+        version: rises by one with every new limit; the bundle's own is 0.
         nu: the fraction of normal windows allowed over it.
         n: calibration scores behind it.
-        n_eff: their number after autocorrelation.
+        n_eff: their number after autocorrelation; null for the bundle's own limit.
+        tau: their autocorrelation time at the limit, in windows; likewise.
+        label: CALIBRATED, UNCALIBRATED (fewer scores than nu asks for) or TRAINED (the bundle's own).
         low: lower end of the limit's interval.
         high: upper end.
-        start: time of the first calibration score; null for the trained limit where unknown.
-        end: time of the last.
+        start: window end of the first calibration score; null where unknown.
+        end: window end of the last.
         trigger: why there is a new version.
-        old_limit: the limit before; null for the first.
+        old_limit: the limit before.
         new_limit: the limit from now on.
+        step: factor between the two, read on the new calibration scores; null for a rollback.
         approved_by: 'rule', or the person's name.
-        scales: medians and limits of the scorers behind it.
+        scales: medians and limits of the combined ratio and of the scorers behind it.
+        truncated: true where a text was cut or a part left out to keep the event small.
     """
 
     version: int
     nu: float
     n: int
     n_eff: float | None
+    tau: float | None
+    label: Literal["CALIBRATED", "UNCALIBRATED", "TRAINED"]
     low: float | None
     high: float | None
     start: Time | None
@@ -228,6 +235,7 @@ class Threshold(Data, frozen=True):
     trigger: str
     old_limit: float | None
     new_limit: float | None
+    step: float | None
     approved_by: str
     scales: dict[str, Any]
     truncated: bool | UnsetType = UNSET

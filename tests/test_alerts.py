@@ -307,6 +307,13 @@ def test_at_most_eight_contributions_the_largest_first_and_none_without_a_share(
     assert [part.sensor for part in only] == ["a"]
 
 
+def test_equal_shares_stay_in_sensor_order():
+    share, flat = np.tile([0.01, 0.02], 50), np.ones(100)
+    names = [f"s{d}" for d in range(100)]
+    parts = contributions_of(names, ["bar"] * 100, share, flat, flat, flat, np.ones(100, np.uint8))
+    assert [part.sensor for part in parts] == [f"s{d}" for d in (1, 3, 5, 7, 9, 11, 13, 15)]
+
+
 def test_long_texts_are_cut_and_the_event_says_so():
     assert body_of(record_of(alert()))["data"].get("truncated") is None
     facts = FACTS._replace(batch=Batch(batch_id="x" * 501, lot="y" * 500, recipe=None, phase=None))
@@ -331,6 +338,29 @@ def test_an_anomaly_says_how_much_which_sensors_and_since_when():
     assert alert().message == (
         "poly2/R-101: anomaly, 43 % over its limit, since 2026-11-22T01:13:56.123456Z; "
         "moved most: temperature 183.4 °C (expected 171 °C, +5.2 sigma)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words"),
+    [
+        (1.0, "0 % over its limit"),
+        (1.996, "100 % over its limit"),
+        (2.0, "2 times its limit"),
+        (12.34, "12.3 times its limit"),
+        (0.5, "now at 50 % of its limit"),
+        (math.nan, "over its limit"),
+    ],
+)
+def test_how_much_is_told_in_the_words_that_fit(ratio: float, words: str):
+    facts = Facts(score=msgspec.structs.replace(SCORE, ratio=ratio))
+    assert alert(facts=facts).message == f"poly2/R-101: anomaly, {words}, since 2026-11-22T01:13:56.123456Z"
+
+
+def test_the_range_is_told_only_where_it_was_left():
+    fault = Fault(code="STUCK", unit="bar", value=5.0, low=0.0, high=10.0)
+    assert alert(kind=Kind.SENSOR_FAULT, subject="p", facts=Facts(fault=fault)).message == (
+        "poly2/R-101: sensor p does not move, since 2026-11-22T01:13:56.123456Z; value 5 bar"
     )
 
 
@@ -411,6 +441,8 @@ VERSION = {
     "nu": 0.01,
     "n": 5000,
     "n_eff": 1700.0,
+    "tau": 2.9,
+    "label": "CALIBRATED",
     "low": 2.9,
     "high": 3.2,
     "start_ns": START - 3600 * S,
@@ -418,6 +450,7 @@ VERSION = {
     "trigger": "drift",
     "old_limit": 3.0,
     "new_limit": 3.1,
+    "step": 1.03,
     "approved_by": "rule",
     "scales": {"ocnn": {"median": 0.1, "limit": 0.2}},
 }
@@ -522,6 +555,12 @@ def test_a_cut_dead_letter_tells_its_original_size():
     assert short.id == letter.id
     assert short.value == b"v" * len(short.value or b"")
     assert short.headers[-1] == ("x-error-original-size", b"5000")
+
+
+def test_a_cut_dead_letter_keeps_its_original_headers_where_there_is_room():
+    raw = RawRecord(0, 1, None, b"v" * 5000, 0, (("h", b"x"),))
+    short = shorten(dead_letter(raw, Reason.TOO_LARGE, "", topic="t"), 1000)
+    assert short.headers[0] == ("h", b"x")
 
 
 def test_original_headers_go_before_the_reason_does():

@@ -17,7 +17,8 @@ from connectors.codec import Codec
 from connectors.kafka.settings import SinkTopics
 from connectors.records import ClassLayout, Layout, OutRecord, RawRecord, Reason, SensorLayout
 from monitor import input_data, schemas
-from monitor.alerts import Facts, Fault, Origin, build_alert, cloudevent, threshold_event
+from monitor.adaptation import ThresholdVersion
+from monitor.alerts import Facts, Fault, Origin, Threshold, build_alert, cloudevent, threshold_event
 from monitor.dead_letters import dead_letter
 from monitor.incidents import EventName, Kind, Transition
 from monitor.quantities import Duration
@@ -134,6 +135,11 @@ def test_attributes_of_cloudevents_are_required(attribute: str):
     event = json.loads(DESIGN_EXAMPLE)
     del event[attribute]
     assert violations(event, ALERT) == [f"$: {attribute} is missing"]
+
+
+def test_a_threshold_event_has_the_fields_of_a_threshold_version():
+    fields = {field.name for field in msgspec.structs.fields(ThresholdVersion)}
+    assert {name.removesuffix("_ns") for name in fields} == set(Threshold.__struct_fields__) - {"truncated"}
 
 
 def test_a_written_threshold_version_fits_its_schema():
