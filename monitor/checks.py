@@ -151,22 +151,14 @@ class SensorChecks:
     def _moved(self, block: _Block, real: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """[M, D] the reading is further than the deadband from where the sensor last moved to.
 
-        Where it moved to depends on all readings before, so slots are taken one after the other, of all
-        assets at once; assets with many slots go first, so that those that are done form the tail.
+        Where it moved to depends on all readings before: slots are taken one after the other, of all assets
+        at once if these are many, else of one sensor at a time.
         """
-        moved = np.zeros(real.shape, np.bool_)
         lengths = np.diff(block.starts, append=len(real))
-        order = np.argsort(-lengths, kind="stable")
-        starts, waiting = block.starts[order], -lengths[order]
-        reference = self._table["reference"][block.assets[order]]
-        for step in range(int(lengths.max())):
-            active = int(np.searchsorted(waiting, -step))
-            at = starts[:active] + step
-            value = block.slots.values[at]
-            steps = ~(np.abs(value - reference[:active]) <= self._deadband) & real[at]
-            np.copyto(reference[:active], value, where=steps)
-            moved[at] = steps
-        self._table["reference"][block.assets[order]] = reference
+        reference = self._table["reference"][block.assets]
+        walk = movements_by_sensor if lengths.max() > len(lengths) else movements_by_step
+        moved = walk(block.slots.values, real, block.starts, reference, self._deadband)
+        self._table["reference"][block.assets] = reference
         return moved
 
     def _dead(self, block: _Block) -> NDArray[np.bool_]:
@@ -191,6 +183,59 @@ class SensorChecks:
         self._table["dead"][block.assets] = dead[last]
         self._table["alive"][block.assets] = alive_at[last]
         return dead
+
+
+def movements_by_step(
+    values: NDArray[np.float64],
+    real: NDArray[np.bool_],
+    starts: Positions,
+    reference: NDArray[np.float64],
+    deadband: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """[M, D] where a reading is a movement; a NumPy call per step, for many assets with few slots each.
+
+    Args:
+        values: [M, D] in segments, one per asset.
+        real: [M, D] where there is a reading.
+        starts: [A] the segments' first positions.
+        reference: [A, D] where each sensor last moved to, NaN if it never did; brought up to date in place.
+        deadband: [D] changes up to this size are no movement.
+    """
+    moved = np.zeros(real.shape, np.bool_)
+    lengths = np.diff(starts, append=len(real))
+    order = np.argsort(-lengths, kind="stable")  # assets that are done form the tail
+    waiting, current = -lengths[order], reference[order]
+    for step in range(int(lengths.max())):
+        active = int(np.searchsorted(waiting, -step))
+        at = starts[order[:active]] + step
+        moves = ~(np.abs(values[at] - current[:active]) <= deadband) & real[at]
+        np.copyto(current[:active], values[at], where=moves)
+        moved[at] = moves
+    reference[order] = current
+    return moved
+
+
+def movements_by_sensor(
+    values: NDArray[np.float64],
+    real: NDArray[np.bool_],
+    starts: Positions,
+    reference: NDArray[np.float64],
+    deadband: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """The same as `movements_by_step`; plain floats, for few assets with many slots each."""
+    moved = np.zeros(real.shape, np.bool_)
+    ends = np.append(starts, len(real))
+    for asset, column in np.ndindex(reference.shape):
+        at = ends[asset] + np.flatnonzero(real[ends[asset] : ends[asset + 1], column])
+        last, band = float(reference[asset, column]), float(deadband[column])
+        moves = list[bool]()
+        for value in values[at, column].tolist():
+            moves.append(not abs(value - last) <= band)  # also from NaN, the first time
+            if moves[-1]:
+                last = value
+        moved[at, column] = moves
+        reference[asset, column] = last
+    return moved
 
 
 def stuck_slots(asset_class: AssetClass, learnt: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -225,16 +270,22 @@ def normal_stuck_slots(
         margin: factor over the longest normal run.
         at_least: the smallest limit.
     """
-    longest = np.zeros(len(deadband))
+    longest = np.zeros(len(deadband), np.int64)
     for values in runs:
-        reference, still = np.full(len(deadband), np.nan), np.zeros(len(deadband), np.int64)
-        for value in values:
-            real = np.isfinite(value)
-            moved = real & ~(np.abs(value - reference) <= deadband)
-            still = np.where(moved, 0, still + real)
-            reference = np.where(moved, value, reference)
-            longest = np.maximum(longest, still)
+        if len(values):
+            longest = np.maximum(longest, _longest_stillness(values, deadband))
     return np.maximum(np.ceil(longest * margin), at_least).astype(np.int64)
+
+
+def _longest_stillness(values: NDArray[np.float64], deadband: NDArray[np.float64]) -> NDArray[np.int64]:
+    """[D] the most readings in a row without movement."""
+    real, first = np.isfinite(values), np.zeros(1, np.intp)
+    nowhere = np.full((1, values.shape[1]), np.nan)
+    moved = movements_by_sensor(values, real, first, nowhere, deadband)
+    readings = np.cumsum(real, axis=0)
+    since = latest_true(moved, np.zeros(len(values), np.intp))
+    still = np.where(since < 0, 0, readings - np.take_along_axis(readings, np.maximum(since, 0), 0))
+    return still.max(axis=0)
 
 
 def _can_stick(sensor: Sensor) -> bool:
