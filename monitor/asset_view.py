@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from monitor.figures import Detection
 from monitor.incident_log import FAULT_KINDS, Incident
 from monitor.labels import Interval, Label, Labels
-from monitor.quantities import NS_PER_S, iso_time
+from monitor.quantities import NS_PER_S
 from monitor.trace import Trace
 
 CONSECUTIVE = 3
@@ -111,8 +111,8 @@ def _detection(
     return Detection(
         asset=asset,
         name=fault.name,
-        start=iso_time(fault.start_ns),
-        end=iso_time(fault.end_ns),
+        start=fault.start_time,
+        end=fault.end_time,
         windows=int(np.isfinite(ratio[low:high]).sum()),
         first_delay_s=delay(over),
         third_delay_s=delay(in_a_row),

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from connectors.records import TimeLayout
 from monitor.errors import NuwatchError
-from monitor.quantities import NS_PER_S, Instant
+from monitor.quantities import NS_PER_S, Instant, iso_time
 from monitor.yaml_lines import YamlError, load
 
 EVERY_ASSET = "*"
@@ -54,6 +54,16 @@ class Interval(NamedTuple):
     start_ns: int
     end_ns: int
     name: str = ""
+
+    @property
+    def start_time(self) -> str:
+        """The start for people, ISO 8601, to the microsecond."""
+        return iso_time(round(self.start_ns, -3))
+
+    @property
+    def end_time(self) -> str:
+        """The end for people, ISO 8601, to the microsecond."""
+        return iso_time(round(self.end_ns, -3))
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,7 @@ class Scoring(Section, frozen=True):
         combine: 'any' takes the largest ratio, 'all' the smallest.
         smoothing: weight of the newest ratio in the EWMA over time; 1 is no smoothing.
         block: windows per compiled block; part of the bundle, because results depend on it in the last bits.
+        fit_windows: windows that fit the scorers at most; a longer history is thinned evenly.
         seed: of training; the same data, configuration and seed give the same bundle.
     """
 
@@ -119,6 +120,7 @@ class Scoring(Section, frozen=True):
     combine: Literal["any", "all"] = "any"
     smoothing: float = 0.2
     block: Literal[16, 32, 64, 128, 256] = 64
+    fit_windows: int = 20_000
     seed: int = 0
 
 
@@ -245,6 +247,8 @@ class Settings(Section, frozen=True):
         source: where readings come from: `kind` is kafka, files or memory; the rest belongs to the connector.
         sink: where alerts go, likewise.
         asset_classes: what is watched.
+        recordings: how recorded files look, a `files` source without its kind, for train and replay; null: the
+            source itself.
         unknown_sensors: 'dead_letter' rejects a record that names a sensor that is not configured.
         max_record: larger records are rejected, in bytes.
     """
@@ -253,6 +257,7 @@ class Settings(Section, frozen=True):
     source: dict[str, Any]
     asset_classes: dict[str, AssetClass]
     sink: dict[str, Any] = field(default_factory=lambda: {"kind": "memory"})
+    recordings: dict[str, Any] | None = None
     times: Times = field(default_factory=Times)
     state: State = field(default_factory=State)
     unknown_sensors: Literal["dead_letter", "ignore"] = "dead_letter"

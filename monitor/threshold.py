@@ -110,6 +110,27 @@ def nu_quantile(scores: ArrayLike, nu: float) -> float:
     return float(np.partition(values, k - 1)[k - 1])
 
 
+def limit_and_median(scores: ArrayLike, nu: float) -> tuple[float, float]:
+    """The nu-quantile and the median of calibration scores: the two points that fix a ratio.
+
+    Args:
+        scores: [n] finite calibration scores, any order.
+        nu: as in `nu_quantile`.
+
+    Raises:
+        ThresholdRefused: too few scores, one is not finite, or the quantile is not above the median.
+    """
+    values = _finite(scores)
+    limit, median = nu_quantile(values, nu), float(np.median(values))
+    if limit <= median:
+        raise ThresholdRefused(
+            f"threshold: the {nu:g}-quantile of {len(values)} scores, {limit:g}, is not above their"
+            f" median {median:g}: the scores hardly differ, so no ratio can be formed; hint: the scorer has"
+            " collapsed, its input is constant, or nu is 0.5 or more"
+        )
+    return limit, median
+
+
 def autocorrelation_time(values: ArrayLike, runs: Sequence[int] | None = None) -> float:
     """Integrated autocorrelation time tau = 1 + 2 sum rho_k, summed up to Sokal's self-consistent window.
 
@@ -198,13 +219,7 @@ def estimate(
         ValueError: nu is not in (0, 1), or the run lengths do not sum to n.
     """
     values = _finite(scores)
-    threshold, median = nu_quantile(values, nu), float(np.median(values))
-    if threshold <= median:
-        raise ThresholdRefused(
-            f"threshold: the {nu:g}-quantile of {len(values)} scores, {threshold:g}, is not above their"
-            f" median {median:g}: the scores hardly differ, so no ratio can be formed; hint: the scorer has"
-            " collapsed, its input is constant, or nu is 0.5 or more"
-        )
+    threshold, median = limit_and_median(values, nu)
     tau = autocorrelation_time(values > threshold, runs)
     low, high = bootstrap_interval(values, nu, tau=tau, runs=runs, rng=rng)
     missing = max(0, required(nu, tau, enough) - len(values))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,3 +55,32 @@ class Trace(NamedTuple):
     version: NDArray[np.int32]
     contexts: Sequence[Context]
     context: NDArray[np.int32]
+
+
+def joined(traces: Sequence[Trace]) -> Trace:
+    """Traces of one asset class as one, in order of time within each asset.
+
+    Args:
+        traces: at least one; those of one asset in order of time.
+    """
+    assets = {name: number for number, name in enumerate(dict.fromkeys(a for t in traces for a in t.assets))}
+    contexts = {c: number for number, c in enumerate(dict.fromkeys(c for t in traces for c in t.contexts))}
+    asset = [_renumbered(t.asset, [assets[name] for name in t.assets]) for t in traces]
+    context = [_renumbered(t.context, [contexts[c] for c in t.contexts]) for t in traces]
+    order = np.argsort(np.concatenate(asset), kind="stable")
+
+    def column(name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(trace, name) for trace in traces])[order]
+
+    columns = ["end", "scored", "coverage", "ratio", "scorer_ratio", "score", "observed", "expected", "sigma", "contributions", "version"]
+    return traces[0]._replace(
+        assets=tuple(assets),
+        asset=np.concatenate(asset)[order],
+        contexts=tuple(contexts),
+        context=np.concatenate(context)[order],
+        **{name: column(name) for name in columns},
+    )
+
+
+def _renumbered(numbers: NDArray[np.int32], table: Sequence[int]) -> NDArray[np.int32]:
+    return np.array(table, np.int32)[numbers] if len(numbers) else numbers

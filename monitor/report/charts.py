@@ -14,7 +14,7 @@ from monitor.report.plot import Scale
 from monitor.report.scales import RATIO_TICKS, Linear, RatioScale, bend, nice_ticks, padded, tick_text
 
 WIDTH, HEIGHT = 360, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 10, 8, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 10, 8, 40
 _POINTS = 400
 """Points of a line at most; more are thinned evenly, which a monotone curve survives."""
 Floats = NDArray[np.float64]

@@ -23,8 +23,8 @@ from monitor.report.page import facts, notes, page, tiles
 from monitor.report.timeline import Picture, Style, legend, timeline
 from monitor.trace import Trace
 
-CELLS = 48_000
-"""Columns times panels of all timelines together; a cell is about 55 bytes of the page."""
+CELLS = 40_000
+"""Columns times panels of all timelines together; a cell is about 75 bytes of the page."""
 FEWEST, MOST = 300, 2000
 """Columns of one timeline; where not every asset can have the fewest, the calmest assets have none."""
 SENSORS = 16
@@ -91,7 +91,7 @@ def replay_report(
         join(parts),
         _timelines(pictures, assets, meta),
         incident_list(
-            incidents, {asset.view.asset: asset.trace for asset in assets}, labels, _style(meta, 240)
+            incidents, {asset.view.asset: asset.trace for asset in assets}, labels, _style(meta, 160)
         ),
     )
 

@@ -19,13 +19,14 @@ from monitor.quantities import NS_PER_S, iso_time
 from monitor.report import paths
 from monitor.report.charts import swatch
 from monitor.report.columns import Columns, columns_of, flag_runs
-from monitor.report.markup import Markup, data_block, join, number, tag
+from monitor.report.markup import Markup, data_block, join, tag
 from monitor.report.plot import AXIS, HEADER, LEFT, PLOT, WIDTH, Drawn, Plot, grid, gutter, header
 from monitor.report.scales import RATIO_TICKS, Linear, RatioScale, bend, nice_ticks, padded, tick_text
 from monitor.trace import Trace
 
 LANE, RATIO, SENSOR = 15, 120, 58
 _GAP = 6
+"""Pixels between two panels."""
 Floats = NDArray[np.float64]
 
 
@@ -130,7 +131,7 @@ def _batch_boxes(plot: Plot, picture: Picture) -> list[_Box]:
 def _label_boxes(plot: Plot, picture: Picture) -> list[_Box]:
     spans = [(plot.span(f.start_ns, f.end_ns), f) for f in picture.faults]
     return [
-        _Box(*span, "label", f"{f.name or 'label'}: {iso_time(f.start_ns)} to {iso_time(f.end_ns)}")
+        _Box(*span, "label", f"{f.name or 'label'}: {f.start_time} to {f.end_time}")
         for span, f in spans
         if span
     ]
@@ -330,7 +331,7 @@ def legend(band: float) -> Markup:
     entries = [
         ("observed", "observed"),
         ("expected", "expected"),
-        ("band", f"expected \u00b1 {number(band, 2)} sigma"),
+        ("band", f"expected \u00b1 {band:g} sigma"),
         ("outside", "observed outside it"),
         ("limit", "limit"),
         ("over", "over the limit"),

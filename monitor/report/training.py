@@ -98,9 +98,9 @@ def _badge(estimate: Estimate) -> Markup:
 def _verdict(estimate: Estimate) -> Markup:
     worth = f"{estimate.n:,} held-out scores are worth {number(estimate.n_eff)} independent ones"
     if estimate.enough:
-        return tag("p", f"{worth}: enough for nu = {number(estimate.nu)}.")
+        return tag("p", f"{worth}: enough for nu = {estimate.nu:g}.")
     missing = (
-        f"{worth}: too few for nu = {number(estimate.nu)}. Missing are about {estimate.missing:,} more scores "
+        f"{worth}: too few for nu = {estimate.nu:g}. Missing are about {estimate.missing:,} more scores "
         "of normal operation, at the autocorrelation seen. Until then the false-alarm rate is a guess."
     )
     return tag("p", missing, class_="note")

@@ -1,0 +1,166 @@
+"""From the configuration's `source` and `sink` sections to connectors; each kind is imported when it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from connectors.codec import Codec
+from connectors.records import ClassLayout, Layout, SensorLayout, TimeLayout
+from monitor.configuration import Configuration, convert
+from monitor.errors import ConfigurationError
+from monitor.settings import Settings
+
+if TYPE_CHECKING:
+    from connectors.ports import Sink, Source
+
+SOURCE_KINDS = ("kafka", "files", "memory")
+SINK_KINDS = ("kafka", "files", "memory")
+
+
+def layout_of(settings: Settings) -> Layout:
+    """What codecs and file readers must know of the configuration."""
+    return Layout(
+        classes=tuple(
+            ClassLayout(
+                name,
+                asset_class.assets,
+                tuple(
+                    SensorLayout(sensor_name, sensor.tag or sensor_name, sensor.unit)
+                    for sensor_name, sensor in asset_class.sensors.items()
+                ),
+            )
+            for name, asset_class in settings.asset_classes.items()
+        ),
+        time=TimeLayout(
+            settings.times.unit,
+            settings.times.zone,
+            int(settings.times.range[0]),
+            int(settings.times.range[1]),
+        ),
+        ignore_unknown_sensors=settings.unknown_sensors == "ignore",
+        max_bytes=settings.max_record,
+    )
+
+
+def source_settings(configuration: Configuration) -> Any:
+    """The source's typed settings, without connecting.
+
+    Raises:
+        ConfigurationError: the section does not fit the connector.
+    """
+    kind = _kind(configuration, "source", SOURCE_KINDS)
+    if kind == "kafka":
+        from connectors.kafka import KafkaSourceSettings
+
+        return _section(configuration, "source", KafkaSourceSettings)
+    if kind == "files":
+        from connectors.files import FilesSourceSettings
+
+        return _section(configuration, "source", FilesSourceSettings)
+    return None
+
+
+def recordings(configuration: Configuration, paths: Sequence[Path]) -> Any:
+    """Typed settings of the recorded data: the `recordings` section, else `source`; ``paths`` replace its own.
+
+    Raises:
+        ConfigurationError: the section does not fit, or nothing says where files are and how they look.
+    """
+    section = configuration.settings.recordings
+    if section is None:
+        settings = source_settings(configuration)
+    else:
+        from connectors.files import FilesSourceSettings
+
+        settings = convert(
+            section, FilesSourceSettings, configuration.path, configuration.document, ("recordings",)
+        )
+    if paths and not hasattr(settings, "paths"):
+        raise ConfigurationError(
+            f"{configuration.where()}: files were given, but no `recordings` section says what their columns are; "
+            "hint: add one, see `nuwatch init`"
+        )
+    if hasattr(settings, "paths"):
+        settings = anchored(settings, configuration.folder)
+        given = tuple(str(path.absolute()) for path in paths)
+        settings = msgspec.structs.replace(settings, paths=given or settings.paths)
+    return settings
+
+
+def make_source(configuration: Configuration, override: Any = None) -> Source:
+    """The configured source; ``override`` is typed settings to use in place of the section's.
+
+    Raises:
+        ConfigurationError: the section does not fit the connector, or names a kind that needs a program.
+    """
+    settings = source_settings(configuration) if override is None else override
+    layout = layout_of(configuration.settings)
+    kind = type(settings).__name__
+    if kind == "KafkaSourceSettings":
+        from connectors.kafka import KafkaSource
+
+        return KafkaSource(settings, Codec(layout))
+    if kind == "FilesSourceSettings":
+        from connectors.files import FilesSource
+
+        if override is None:
+            settings = anchored(settings, configuration.folder)
+        return FilesSource(settings, layout)
+    raise ConfigurationError(
+        f"{configuration.where('source')}: a memory source is fed by a program, not by a command; "
+        "hint: use kind: files or kind: kafka"
+    )
+
+
+def make_sink(configuration: Configuration) -> Sink:
+    """The configured sink.
+
+    Raises:
+        ConfigurationError: the section does not fit the connector.
+    """
+    kind = _kind(configuration, "sink", SINK_KINDS)
+    if kind == "kafka":
+        from connectors.kafka import KafkaSink, KafkaSinkSettings
+
+        return KafkaSink(_section(configuration, "sink", KafkaSinkSettings))
+    if kind == "files":
+        from connectors.files import FilesSink, FilesSinkSettings
+
+        return FilesSink(anchored(_section(configuration, "sink", FilesSinkSettings), configuration.folder))
+    from connectors.memory import MemorySink
+
+    return MemorySink()
+
+
+def topic_name(configuration: Configuration) -> str:
+    """Name of the input, for the alerts' origin."""
+    section = configuration.settings.source
+    return str(section.get("topic", section.get("kind", "memory")))
+
+
+def anchored(settings: Any, folder: Path) -> Any:
+    """Settings of a files connector with paths relative to the configuration's folder made absolute."""
+    changes: dict[str, Any] = {}
+    if hasattr(settings, "paths"):
+        changes["paths"] = tuple(str(folder / Path(path).expanduser()) for path in settings.paths)
+    if hasattr(settings, "directory"):
+        changes["directory"] = str(folder / Path(settings.directory).expanduser())
+    return msgspec.structs.replace(settings, **changes)
+
+
+def _kind(configuration: Configuration, section: str, kinds: Sequence[str]) -> str:
+    kind = getattr(configuration.settings, section).get("kind")
+    if kind not in kinds:
+        raise ConfigurationError(
+            f"{configuration.where(section)}: {section}.kind: got {kind!r}, expected one of {', '.join(kinds)}"
+        )
+    return kind
+
+
+def _section(configuration: Configuration, section: str, kind: type[Any]) -> Any:
+    values = {k: v for k, v in getattr(configuration.settings, section).items() if k != "kind"}
+    return convert(values, kind, configuration.path, configuration.document, (section,))

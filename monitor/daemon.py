@@ -1,0 +1,94 @@
+"""The daemon's loop: poll, fold, publish, snapshot every few seconds, and drain on a stop.
+
+Wall time lives here and nowhere deeper.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from connectors.ports import Start
+from connectors.records import Channel
+from monitor.engine import Engine, Step
+from monitor.settings import State
+
+POLL_S = 0.5
+
+
+class Stop:
+    """A flag that signal handlers set and the loop reads."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def ask(self, *_: Any) -> None:
+        """Ask the loop to end after the present step."""
+        self._asked = True
+
+    @property
+    def asked(self) -> bool:
+        """True once somebody asked."""
+        return self._asked
+
+
+class Daemon:
+    """Runs an engine until it is stopped or its source is exhausted.
+
+    Args:
+        engine: source, pipelines and checkpoint.
+        state: intervals.
+        stop: the flag of the signal handlers.
+        log: a structlog logger.
+        recompiles: reads the number of compilations since warm-up; anything but 0 is worth a warning.
+    """
+
+    def __init__(self, engine: Engine, state: State, stop: Stop, log: Any, recompiles: Any) -> None:
+        self._engine = engine
+        self._interval = state.interval.seconds
+        self._stop = stop
+        self._log = log
+        self._recompiles = recompiles
+        self._counts: Counter[str] = Counter()
+
+    def run(self, start: Start) -> None:
+        """Open, work, and leave everything durable.
+
+        Raises:
+            StateError: state cannot be read or written.
+            SourceError: the source cannot go on.
+            SinkError: something published was not acknowledged; what follows the last snapshot is repeated.
+        """
+        self._engine.open(start)
+        for partition in self._engine.discarded:
+            self._log.warning("state_of_another_bundle_discarded", partition=partition)
+        self._log.info("started", partitions=sorted(self._engine.pipelines))
+        due = time.monotonic() + self._interval
+        try:
+            while not self._stop.asked and not self._engine.exhausted:
+                self._note(self._engine.step(POLL_S))
+                if time.monotonic() >= due:
+                    self._snapshot()
+                    due = time.monotonic() + self._interval
+            self._snapshot()
+        finally:
+            self._engine.close()
+        self._log.info("stopped", reason="asked" if self._stop.asked else "exhausted", **self._counts)
+
+    def _note(self, steps: Sequence[Step]) -> None:
+        for step in steps:
+            self._counts["RECORDS"] += step.polled.records
+            self._counts.update(step.outcome.counts)
+            for record in step.outcome.records:
+                self._counts[f"OUT_{record.channel.name}"] += 1
+                if record.channel is Channel.ALERTS:
+                    self._log.info("alert", id=record.id, asset=(record.key or b"").decode())
+
+    def _snapshot(self) -> None:
+        begun = time.monotonic()
+        self._engine.snapshot()
+        self._log.debug("snapshot", seconds=round(time.monotonic() - begun, 4), lag=self._engine.lag)
+        if self._recompiles():
+            self._log.warning("recompiled", count=self._recompiles())

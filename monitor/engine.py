@@ -1,0 +1,130 @@
+"""Source, pipelines and checkpoint put together: the one loop that daemon and replay both run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from connectors.ports import Source, Start
+from connectors.records import Polled
+from monitor.checkpoint import Checkpoint
+from monitor.decisions import Decisions, NoDecisions, Piece
+from monitor.errors import StateError
+from monitor.pipeline import Outcome, Pipeline, empty_outcome
+
+
+class Step(NamedTuple):
+    """What one partition brought in one step."""
+
+    polled: Polled
+    outcome: Outcome
+
+
+class Engine:
+    """Polls the source, folds, publishes, and makes durable.
+
+    Args:
+        source: where readings come from.
+        checkpoint: state and sink.
+        pipeline_of: makes the empty pipeline of a partition.
+        bundles: bundle id by asset class; state of another bundle cannot be continued.
+        decisions: what persons decided, by partition and position.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        checkpoint: Checkpoint,
+        pipeline_of: Callable[[int], Pipeline],
+        bundles: Mapping[str, str],
+        decisions: Decisions | None = None,
+    ) -> None:
+        self._source = source
+        self._checkpoint = checkpoint
+        self._pipeline_of = pipeline_of
+        self._bundles = dict(bundles)
+        self._decisions = decisions or NoDecisions()
+        self._positions: dict[int, int] = {}
+        self._durable: dict[int, int] = {}
+        self.pipelines: dict[int, Pipeline] = {}
+        self.discarded: list[int] = []
+
+    @property
+    def exhausted(self) -> bool:
+        """True when nothing will ever come again."""
+        return self._source.exhausted
+
+    @property
+    def lag(self) -> int | None:
+        """Records that wait at the source, or None where that is unknown."""
+        return self._source.lag
+
+    def open(self, start: Start) -> None:
+        """Restore every partition and position the source.
+
+        Raises:
+            StateError: stored state is damaged.
+            SourceError: the outside cannot be reached or refuses.
+        """
+        self._source.open(self._restore, start)
+
+    def step(self, timeout: float) -> Sequence[Step]:
+        """Poll once, fold, and hand the events to the sink."""
+        steps: list[Step] = []
+        for polled in self._source.poll(timeout):
+            pipeline = self._pipeline(polled.partition)
+            steps += [
+                self._fold(pipeline, piece) for piece in self._decisions.pieces(polled, pipeline.assets)
+            ]
+        return steps
+
+    def snapshot(self) -> None:
+        """Make everything so far durable, then tell the source.
+
+        Raises:
+            SinkError: something published was not acknowledged.
+            StateError: the state cannot be written.
+        """
+        moved = {p: at for p, at in self._positions.items() if self._durable.get(p) != at}
+        for partition, position in moved.items():
+            rows = self.pipelines[partition].dump()
+            self._checkpoint.commit(partition, rows, position, self._bundles)
+            self._durable[partition] = position
+        if moved:
+            self._source.commit(moved)
+
+    def close(self) -> None:
+        """Release source and checkpoint. Idempotent."""
+        self._source.close()
+        self._checkpoint.close()
+
+    def _fold(self, pipeline: Pipeline, piece: Piece) -> Step:
+        outcome = empty_outcome()
+        for decision in piece.decisions:
+            pipeline.command(decision.asset, decision.command, outcome)
+        pipeline.push(piece.polled, outcome)
+        self._checkpoint.publish(outcome.records)
+        self._positions[piece.polled.partition] = piece.polled.position
+        return Step(piece.polled, outcome)
+
+    def _pipeline(self, partition: int) -> Pipeline:
+        if partition not in self.pipelines:
+            self.pipelines[partition] = self._pipeline_of(partition)
+        return self.pipelines[partition]
+
+    def _restore(self, partition: int) -> int | None:
+        restored = self._checkpoint.restore(partition)
+        if restored is None:
+            return None
+        self._decisions.restored(partition, restored.marker.position)
+        if restored.marker.bundles != self._bundles:
+            self.discarded.append(partition)
+            return restored.marker.position
+        try:
+            self._pipeline(partition).load(restored.rows)
+        except (ValueError, KeyError) as error:
+            raise StateError(
+                f"partition {partition}: the stored state does not fit this configuration: {error}; "
+                "hint: restore the configuration that wrote it, or move the state folder away"
+            ) from error
+        return restored.marker.position

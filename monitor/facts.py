@@ -1,0 +1,130 @@
+"""What is known when an incident's event happens, read off the pass in which it happened."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from connectors.records import NO_CONTEXT, Context
+from monitor import alert_data
+from monitor.alerts import Facts, contributions_of
+from monitor.checks import Fault
+from monitor.fold import Fold, Happening, Pass, leading_scorer
+from monitor.incidents import Kind
+from monitor.quantities import iso_time
+from monitor.threshold import p_value
+
+
+class Identity(NamedTuple):
+    """What judged: the same for all alerts of one run.
+
+    Attributes:
+        bundle: content hash of the bundle.
+        trained_to: end of the training history, ISO 8601.
+        config: SHA-256 of the configuration.
+    """
+
+    bundle: str
+    trained_to: str | None
+    config: str
+
+
+def facts_of(fold: Fold, done: Pass, happening: Happening, identity: Identity) -> Facts:
+    """The facts of one event; what does not belong to its kind stays None."""
+    batch = _batch(done.contexts[int(done.slots.context[happening.slot])])
+    if happening.track.kind is Kind.SENSOR_FAULT:
+        return Facts(fault=_fault(fold, done, happening), batch=batch)
+    window = _window(fold, done, happening)
+    model = alert_data.Model(identity.bundle, identity.trained_to, identity.config)
+    row = int(done.slots.row[happening.slot])
+    drift = alert_data.Drift(state=fold.adaptation.state(row))
+    if happening.track.kind is Kind.DATA_GAP:
+        return Facts(window=window, batch=batch)
+    if happening.track.kind is not Kind.ANOMALY:
+        return Facts(window=window, drift=drift, model=model, batch=batch)
+    return Facts(
+        window=window,
+        score=_score(fold, done, happening),
+        contributions=_contributions(fold, done, happening),
+        drift=drift,
+        model=model,
+        batch=batch,
+    )
+
+
+def _window(fold: Fold, done: Pass, happening: Happening) -> alert_data.Window:
+    settings = fold.settings
+    end = int(done.slots.end[happening.slot])
+    start = end - (settings.window.length - 1) * settings.sampling
+    coverage = float(done.rated.coverage[happening.window])
+    return alert_data.Window(
+        start=iso_time(start), end=iso_time(end), length=settings.window.length, coverage=coverage
+    )
+
+
+def _score(fold: Fold, done: Pass, happening: Happening) -> alert_data.Score:
+    rated, w = done.rated, happening.window
+    scales, row = fold.model.scales, int(done.slots.row[happening.slot])
+    kind = int(scales.kind(rated.maturity[w : w + 1])[0])
+    limits = fold.adaptation.scorer_limits(row)
+    per_scorer: dict[str, alert_data.ScorerScore] = {}
+    for s, name in enumerate(fold.model.program.scorers):
+        median, limit = scales.median[s, kind], scales.limit[s, kind]
+        per_scorer[name] = alert_data.ScorerScore(
+            value=float(rated.score[w, s]),
+            threshold=float(median + (limit - median) * limits[s]),
+            ratio=float(rated.scorer_ratio[w, s]),
+            p_value=float(p_value(scales.scores[s], rated.on_scale[w, s])),
+        )
+    return alert_data.Score(
+        ratio=float(rated.ratio[w]),
+        threshold=float(fold.adaptation.final_limit(row)),
+        threshold_version=int(rated.version[w]),
+        p_value=float(p_value(scales.final_scores, rated.ratio[w])),
+        nu=fold.settings.calibration.nu,
+        per_scorer=per_scorer,
+    )
+
+
+def _contributions(fold: Fold, done: Pass, happening: Happening) -> tuple[alert_data.Contribution, ...]:
+    rated, w, at = done.rated, happening.window, happening.slot
+    model = fold.model
+    leading = int(leading_scorer(rated)[w])
+    group, index = np.maximum(done.group[at : at + 1], 0), done.age[at : at + 1]
+    expected = model.trajectory.inverse(rated.expected[w, leading][None], group, index)[0]
+    sigma = model.trajectory.at(group, index)[1][0]
+    share = rated.contributions[w, leading].astype(np.float64)
+    total = share.sum()
+    masked = done.faults[at, model.columns] != Fault.NONE
+    return contributions_of(
+        model.sensors,
+        [fold.settings.sensors[name].unit for name in model.sensors],
+        share / total if total > 0 else share,
+        np.where(masked, np.nan, done.slots.values[at, model.columns]),
+        expected,
+        sigma,
+        done.slots.quality[at, model.columns],
+    )
+
+
+def _fault(fold: Fold, done: Pass, happening: Happening) -> alert_data.Fault | None:
+    name = happening.track.subject
+    column = list(fold.settings.sensors).index(name)
+    code = Fault(int(done.faults[happening.slot, column]))
+    if code is Fault.NONE:
+        return None
+    sensor = fold.settings.sensors[name]
+    low, high = sensor.range or (None, None)
+    value = float(done.slots.values[happening.slot, column])
+    return alert_data.Fault(
+        code=code.name, unit=sensor.unit, value=value if np.isfinite(value) else None, low=low, high=high
+    )
+
+
+def _batch(context: Context) -> alert_data.Batch | None:
+    if context == NO_CONTEXT:
+        return None
+    return alert_data.Batch(
+        batch_id=context.batch_id, lot=context.lot, recipe=context.recipe, phase=context.phase
+    )

@@ -1,0 +1,453 @@
+"""The deterministic fold of one asset class on one partition: ``(state, batch) -> (state, events)``.
+
+    batch -> event-time grid -> sensor checks -> z-scores -> windows -> fixed-shape blocks -> scorers
+          -> combine, smooth -> threshold -> incidents -> drift
+
+No wall clock and no random source: what comes out is a function of what went in. Nothing that acts behind the scores
+chooses which windows are scored.
+
+Shape letters: N rows of a batch, M closed slots, W windows, S scorers, C sensors, D scored sensors, n assets of one
+step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from connectors.records import Batch, Context, Quality
+from monitor.adaptation import Adaptation, AdaptationEvent, Command, Scale
+from monitor.checks import Fault, SensorChecks
+from monitor.declared import Declarations
+from monitor.grid import Grid, Refusal, Silence, Slots
+from monitor.history import History, Ready
+from monitor.incidents import Incidents, Kind, Track, Transition
+from monitor.model import Model
+from monitor.settings import AssetClass
+from monitor.smoothing import Segments, Smoother
+from monitor.trace import Trace
+
+
+class Rated(NamedTuple):
+    """W windows with all that the scorers and thresholds say of them; NaN where a window is not scored.
+
+    Attributes:
+        slot: [W] index of the closing slot among the slots of the pass.
+        coverage: [W] share of real readings.
+        maturity: [W] samples since the window's stretch began, at most its length.
+        known: [W] bool, coverage can be judged: trained and mature.
+        scored: [W] bool.
+        score: [W, S] raw scores.
+        on_scale: [W, S] scores on the bundle's ratio scale.
+        rank: [W, S] calibration ranks.
+        contributions: [W, S, D].
+        expected: [W, S, D] z-scores.
+        scorer_ratio: [W, S] under the version in force.
+        ratio: [W] combined and smoothed, 1.0 is the limit.
+        version: [W] threshold version in force.
+    """
+
+    slot: NDArray[np.int64]
+    coverage: NDArray[np.float32]
+    maturity: NDArray[np.int32]
+    known: NDArray[np.bool_]
+    scored: NDArray[np.bool_]
+    score: NDArray[np.float64]
+    on_scale: NDArray[np.float64]
+    rank: NDArray[np.float64]
+    contributions: NDArray[np.float32]
+    expected: NDArray[np.float32]
+    scorer_ratio: NDArray[np.float64]
+    ratio: NDArray[np.float64]
+    version: NDArray[np.int32]
+
+
+class Pass(NamedTuple):
+    """One pass over the closed slots of a batch.
+
+    Attributes:
+        slots: the slots; values of masked sensors still as read.
+        faults: [M, C] codes of `Fault`.
+        group: [M] trajectory group of each slot.
+        age: [M] samples since the group began.
+        rated: its windows.
+        contexts: what the slots' context numbers mean.
+    """
+
+    slots: Slots
+    faults: NDArray[np.uint8]
+    group: NDArray[np.int32]
+    age: NDArray[np.int64]
+    rated: Rated
+    contexts: Sequence[Context]
+
+
+class Happening(NamedTuple):
+    """A transition of an incident with where in the pass it happened.
+
+    Attributes:
+        transition: what happened.
+        track: of which condition.
+        slot: index of the slot in the pass.
+        window: index of the window in the pass, or -1 (sensor faults act on slots).
+    """
+
+    transition: Transition
+    track: Track
+    slot: int
+    window: int
+
+
+class Output(NamedTuple):
+    """What came of a batch.
+
+    Attributes:
+        done: the pass, for alerts and traces.
+        happenings: transitions of incidents, in order per asset.
+        adaptations: what drift and re-estimation did, with the window's index (-1: a command).
+        silences: gaps that ended with this batch.
+        refused: rows that are not reflected in windows.
+        counts: quantities by bounded name.
+    """
+
+    done: Pass
+    happenings: list[Happening]
+    adaptations: list[tuple[AdaptationEvent, int]]
+    silences: tuple[Silence, ...]
+    refused: tuple[Refusal, ...]
+    counts: dict[str, int]
+
+
+class _Stage(Protocol):
+    def grow(self, capacity: int) -> None: ...
+    def dump(self, row: int) -> bytes: ...
+    def load(self, row: int, data: bytes) -> None: ...
+
+
+class Fold:
+    """State and step of one asset class on one partition.
+
+    Args:
+        name: of the asset class.
+        asset_class: its settings.
+        model: its loaded bundle.
+    """
+
+    def __init__(self, name: str, asset_class: AssetClass, model: Model) -> None:
+        self.name = name
+        self.settings = asset_class
+        self.model = model
+        self.names: list[str] = []
+        self._rows: dict[str, int] = {}
+        self.grid = Grid(asset_class)
+        self.checks = SensorChecks(asset_class, model.stuck_slots)
+        self.history = History(asset_class.window.length, asset_class.window.stride, len(model.columns))
+        self.segments = Segments()
+        self.smoother = Smoother(asset_class.scoring.smoothing, asset_class.window.length)
+        self.adaptation = Adaptation(
+            model.program.scorers,
+            Scale(model.scales.final_median, model.scales.final_limit, model.scales.tau, model.scales.rank_tau),
+            asset_class,
+        )
+        self.declarations = Declarations(asset_class, model.contexts)
+        self.faults = Incidents(_fault_tracks(asset_class))
+        self.incidents = Incidents(_window_tracks(asset_class, model.program.scorers))
+
+    @property
+    def _stages(self) -> dict[str, _Stage]:
+        return {
+            "grid": self.grid,
+            "checks": self.checks,
+            "history": self.history,
+            "segments": self.segments,
+            "smoother": self.smoother,
+            "declarations": self.declarations,
+            "adaptation": self.adaptation,
+            "faults": self.faults,
+            "incidents": self.incidents,
+        }
+
+    def row(self, asset: str) -> int:
+        """Row of an asset, made if it is new."""
+        row = self._rows.get(asset)
+        if row is None:
+            row = self._rows[asset] = len(self.names)
+            self.names.append(asset)
+            for stage in self._stages.values():
+                stage.grow(len(self.names))
+        return row
+
+    def dump(self, asset: str) -> bytes:
+        """The whole state of one asset."""
+        row = self._rows[asset]
+        return msgspec.msgpack.encode({name: stage.dump(row) for name, stage in self._stages.items()})
+
+    def load(self, asset: str, data: bytes) -> None:
+        """Put back what `dump` gave.
+
+        Raises:
+            ValueError: the bytes are of another layout.
+        """
+        parts = msgspec.msgpack.decode(data, type=dict[str, bytes])
+        row = self.row(asset)
+        for name, stage in self._stages.items():
+            stage.load(row, parts[name])
+
+    def push(self, batch: Batch) -> Output:
+        """Take the rows of a batch in stream order."""
+        known = np.array([self.row(asset) for asset in batch.assets], np.int32)
+        result = self.grid.push(known[batch.asset], batch)
+        done, counts = self._score(result.slots, result.contexts)
+        happenings, adaptations = self._act(done)
+        return Output(
+            done, happenings, adaptations, result.silences, result.refused, dict(result.counts) | counts
+        )
+
+    def command(self, asset: str, command: Command) -> list[AdaptationEvent]:
+        """A person's decision about an asset's threshold."""
+        return self.adaptation.command(self.row(asset), command)
+
+    def _score(self, slots: Slots, contexts: Sequence[Context]) -> tuple[Pass, dict[str, int]]:
+        """Checks, z-scores, windows and scorers: everything in front of the scores."""
+        model = self.model
+        faults = self.checks.step(slots).code
+        group = model.grouping.of(contexts, slots.context)
+        index = model.grouping.index(slots.slot, slots.batch_start, slots.phase_start)
+        values = slots.values[:, model.columns]
+        usable = np.isfinite(values) & (faults[:, model.columns] == Fault.NONE) & (group >= 0)[:, None]
+        z = np.where(usable, model.trajectory.z(values, group, index), np.float32(0))
+        weight = np.where(usable, slots.real[:, model.columns], np.float32(0))
+        ready = self.history.push(slots.row, slots.slot, slots.fresh, z, usable, weight)
+        rated, not_finite = self._rate(slots, group, ready)
+        counts = {"NON_FINITE_SCORE": not_finite} if not_finite else {}
+        return Pass(slots, faults, group, index, rated, contexts), counts
+
+    def _rate(self, slots: Slots, group: NDArray[np.int32], ready: Ready) -> tuple[Rated, int]:
+        model, window = self.model, self.settings.window
+        in_batch = slots.batch_start[ready.last] >= 0
+        needed = np.where(in_batch, model.scales.maturity[0], window.length)
+        known = (ready.maturity >= needed) & (group[ready.last] >= 0)
+        chosen = np.flatnonzero(known & (ready.coverage >= window.min_coverage))
+        scored = model.score(ready.values[chosen], ready.mask[chosen])
+        finite = np.isfinite(scored.score).all(axis=1)
+        kept = chosen[finite]
+        rated = _empty_rated(len(ready.last), len(model.program.scorers), len(model.columns))
+        rated.slot[:], rated.coverage[:], rated.known[:] = ready.last, ready.coverage, known
+        rated.maturity[:] = ready.maturity
+        rated.scored[kept] = True
+        rated.score[kept] = scored.score[finite]
+        rated.contributions[kept], rated.expected[kept] = (
+            scored.contributions[finite],
+            scored.expected[finite],
+        )
+        rated.on_scale[kept] = model.scales.on_scale(scored.score[finite], ready.maturity[kept])
+        rated.rank[kept] = model.scales.ranks(rated.on_scale[kept])
+        return rated, len(chosen) - len(kept)
+
+    def _act(self, done: Pass) -> tuple[list[Happening], list[tuple[AdaptationEvent, int]]]:
+        """Everything behind the scores, per asset in order of time; assets side by side in each step."""
+        happenings: list[Happening] = []
+        adaptations: list[tuple[AdaptationEvent, int]] = []
+        segment = self.segments.step(done.slots.row, done.slots.slot, done.slots.fresh)
+        window_of = np.full(len(done.slots.row), -1, np.int64)
+        window_of[done.rated.slot] = np.arange(len(done.rated.slot))
+        declared = self.declarations.step(done.slots, done.contexts, window_of >= 0)
+        for at in self._steps(done, window_of):
+            happenings += self._fault_step(done, at)
+            ended = at[window_of[at] >= 0]
+            if len(ended):
+                windows = window_of[ended]
+                happenings += self._window_step(done, ended, windows, segment[ended])
+                adaptations += self._adapt(done, ended, windows, declared[ended], segment[ended])
+        return happenings, adaptations
+
+    def _steps(self, done: Pass, window_of: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        """Slots [n] of distinct assets, step by step in time; quiet slots that end no window are passed over."""
+        row = done.slots.row
+        faulty = np.zeros(len(self.names), np.bool_)
+        faulty[row[(done.faults != Fault.NONE).any(axis=1)]] = True
+        busy = np.array([self.faults.busy(int(r)) for r in np.unique(row)], np.bool_)
+        faulty[np.unique(row)[busy]] = True
+        wanted = np.flatnonzero((window_of >= 0) | faulty[row])
+        if not len(wanted):
+            return
+        rows = row[wanted]
+        first = np.concatenate([[True], rows[1:] != rows[:-1]])
+        start = np.maximum.accumulate(np.where(first, np.arange(len(rows)), 0))
+        step = np.arange(len(rows)) - start
+        order = np.argsort(step, kind="stable")
+        ends = np.cumsum(np.bincount(step))
+        for low, high in zip(np.concatenate([[0], ends[:-1]]), ends, strict=True):
+            yield wanted[order[low:high]]
+
+    def _fault_step(self, done: Pass, at: NDArray[np.int64]) -> list[Happening]:
+        slots = done.slots
+        over = done.faults[at] != Fault.NONE
+        known = over | (slots.quality[at] != Quality.ABSENT)
+        no_ratio = np.full(over.shape, np.nan)
+        moved = self.faults.step(slots.row[at], slots.end[at], over, ~over, known, no_ratio)
+        return [Happening(t, self.faults.tracks[t.track], int(at[t.position]), -1) for t in moved]
+
+    def _window_step(
+        self, done: Pass, at: NDArray[np.int64], windows: NDArray[np.int64], segment: NDArray[np.int64]
+    ) -> list[Happening]:
+        slots, rated = done.slots, done.rated
+        rows = slots.row[at]
+        self._apply_thresholds(rated, windows, rows, slots.slot[at], segment)
+        over, under, known, ratio = self._conditions(rated, windows, rows)
+        moved = self.incidents.step(rows, slots.end[at], over, under, known, ratio)
+        return [
+            Happening(t, self.incidents.tracks[t.track], int(at[t.position]), int(windows[t.position]))
+            for t in moved
+        ]
+
+    def _apply_thresholds(
+        self,
+        rated: Rated,
+        windows: NDArray[np.int64],
+        rows: NDArray[np.int32],
+        slot: NDArray[np.int64],
+        segment: NDArray[np.int64],
+    ) -> None:
+        rated.version[windows] = self.adaptation.version(rows)
+        yes = rated.scored[windows]
+        if not yes.any():
+            return
+        scored, its = windows[yes], rows[yes]
+        ratios = self.adaptation.scorer_ratios(its, rated.on_scale[scored])
+        smooth = self.smoother.step(its, slot[yes], segment[yes], self.adaptation.combine(ratios))
+        rated.scorer_ratio[scored] = ratios
+        rated.ratio[scored] = self.adaptation.final_ratio(its, smooth)
+
+    def _conditions(
+        self, rated: Rated, windows: NDArray[np.int64], rows: NDArray[np.int32]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
+        """Over, under, known and ratio [n, K] of the window tracks: ANOMALY, coverage, DRIFT, MODEL_STALE."""
+        n, scorers = len(rows), len(self.model.program.scorers)
+        shape = (n, len(self.incidents.tracks))
+        over, known = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+        measure = np.full(shape, np.nan)
+        scored, ratio = rated.scored[windows], rated.ratio[windows]
+        over[:, 0], known[:, 0], measure[:, 0] = ratio > 1.0, scored, ratio
+        over[:, 1] = rated.coverage[windows] < self.settings.window.min_coverage
+        known[:, 1] = rated.known[windows]
+        over[:, 2 : 2 + scorers], known[:, 2 : 2 + scorers] = self.adaptation.drifting(rows), scored[:, None]
+        over[:, 2 + scorers :], known[:, 2 + scorers :] = self.adaptation.stale(rows), scored[:, None]
+        under = ~over
+        under[:, 0] = ratio < 1.0 - self.settings.alerting.deadband
+        return over & known, under & known, known, measure
+
+    def _adapt(
+        self,
+        done: Pass,
+        at: NDArray[np.int64],
+        windows: NDArray[np.int64],
+        declared: NDArray[np.bool_],
+        segment: NDArray[np.int64],
+    ) -> list[tuple[AdaptationEvent, int]]:
+        rows, rated = done.slots.row[at], done.rated
+        events = self.adaptation.observe(
+            rows,
+            done.slots.end[at],
+            rated.on_scale[windows],
+            rated.rank[windows],
+            rated.scored[windows],
+            self.incidents.open_any(rows, Kind.ANOMALY),
+            self.faults.open_any(rows, Kind.SENSOR_FAULT),
+            declared,
+            rated.ratio[windows],
+            segment,
+        )
+        return [(event, int(windows[np.flatnonzero(rows == event.row)[0]])) for event in events]
+
+    def trace(self, done: Pass) -> Trace:
+        """The windows of a pass in engineering units."""
+        slots, rated, model = done.slots, done.rated, self.model
+        at = rated.slot
+        group, index = done.group[at], done.age[at]
+        trained = np.maximum(group, 0)
+        leading = leading_scorer(rated)
+        rows = np.arange(len(at))
+        contributions: NDArray[np.float32] = rated.contributions[rows, leading]
+        total = contributions.sum(axis=1, keepdims=True)
+        observed = slots.values[at][:, model.columns]
+        masked = done.faults[at][:, model.columns] != Fault.NONE
+        return Trace(
+            asset_class=self.name,
+            sensors=model.sensors,
+            scorers=model.program.scorers,
+            assets=tuple(self.names),
+            asset=slots.row[at],
+            end=slots.end[at],
+            scored=rated.scored,
+            coverage=rated.coverage,
+            ratio=rated.ratio,
+            scorer_ratio=rated.scorer_ratio,
+            score=rated.score,
+            observed=np.where(masked, np.nan, observed),
+            expected=model.trajectory.inverse(rated.expected[rows, leading], trained, index),
+            sigma=model.trajectory.at(trained, index)[1],
+            contributions=(contributions / np.where(total > 0, total, 1.0)).astype(np.float32),
+            version=rated.version,
+            contexts=done.contexts,
+            context=slots.context[at],
+        )
+
+
+def leading_scorer(rated: Rated) -> NDArray[np.intp]:
+    """The scorer [W] with the largest ratio; the first one where a window is not scored."""
+    return np.argmax(np.where(np.isfinite(rated.scorer_ratio), rated.scorer_ratio, -np.inf), axis=1)
+
+
+def _fault_tracks(asset_class: AssetClass) -> list[Track]:
+    alerting = asset_class.alerting
+    return [
+        Track(
+            Kind.SENSOR_FAULT,
+            sensor,
+            alerting.fault_on_delay,
+            alerting.fault_off_delay,
+            alerting.realert,
+            alerting.criticality,
+        )
+        for sensor in asset_class.sensors
+    ]
+
+
+def _window_tracks(asset_class: AssetClass, scorers: tuple[str, ...]) -> list[Track]:
+    """ANOMALY, coverage, then DRIFT and MODEL_STALE per scorer: `Fold._conditions` relies on this order."""
+    alerting = asset_class.alerting
+    realert, criticality = alerting.realert, alerting.criticality
+    return [
+        Track(Kind.ANOMALY, "", alerting.on_delay, alerting.off_delay, realert, criticality),
+        Track(
+            Kind.DATA_GAP, "coverage", alerting.fault_on_delay, alerting.fault_off_delay, realert, criticality
+        ),
+        *(Track(Kind.DRIFT, scorer, 0, 0, None, criticality) for scorer in scorers),
+        *(Track(Kind.MODEL_STALE, scorer, 0, 0, None, criticality) for scorer in scorers),
+    ]
+
+
+def _empty_rated(windows: int, scorers: int, sensors: int) -> Rated:
+    def unknown(*shape: int) -> NDArray[np.float64]:
+        return np.full(shape, np.nan)
+
+    return Rated(
+        slot=np.zeros(windows, np.int64),
+        coverage=np.zeros(windows, np.float32),
+        maturity=np.zeros(windows, np.int32),
+        known=np.zeros(windows, np.bool_),
+        scored=np.zeros(windows, np.bool_),
+        score=unknown(windows, scorers),
+        on_scale=unknown(windows, scorers),
+        rank=unknown(windows, scorers),
+        contributions=np.zeros((windows, scorers, sensors), np.float32),
+        expected=np.full((windows, scorers, sensors), np.nan, np.float32),
+        scorer_ratio=unknown(windows, scorers),
+        ratio=unknown(windows),
+        version=np.zeros(windows, np.int32),
+    )

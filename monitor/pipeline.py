@@ -1,0 +1,276 @@
+"""One partition from decoded polls to records for the sink: the same for daemon and replay.
+
+Daemon and replay differ only in the source and sink that they are given.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from connectors.records import Batch, OutRecord, Polled, RawRecord
+from monitor.adaptation import AdaptationEvent, Command, VersionSet
+from monitor.alerts import Facts, Origin, build_alert, cloudevent, threshold_event
+from monitor.dead_letters import dead_letter
+from monitor.event_time.refusals import Refusal
+from monitor.facts import Identity, facts_of
+from monitor.fold import Fold, Output
+from monitor.incidents import Kind, silence_alerts
+from monitor.model import Model
+from monitor.settings import Settings
+from monitor.severity import severity
+from monitor.trace import Trace
+
+MAX_ROWS = 8192
+"""Rows that go through the fold in one piece: bounds memory, and by the fold's invariant changes nothing."""
+
+
+class Outcome(NamedTuple):
+    """What one push brought.
+
+    Attributes:
+        records: alerts, threshold versions and dead letters, in order per asset.
+        traces: every window's figures.
+        counts: quantities by bounded name.
+        adaptations: what drift and re-estimation did, with the asset's name.
+    """
+
+    records: list[OutRecord]
+    traces: list[Trace]
+    counts: Counter[str]
+    adaptations: list[tuple[str, AdaptationEvent]]
+
+
+def empty_outcome() -> Outcome:
+    """Nothing has come of anything yet."""
+    return Outcome([], [], Counter(), [])
+
+
+class _Row(msgspec.Struct, frozen=True, array_like=True):
+    """An asset's state as bytes, with its class and a checksum of the state."""
+
+    asset_class: str
+    checksum: int
+    state: bytes
+
+
+class Pipeline:
+    """The fold of every asset class on one partition.
+
+    Args:
+        settings: the configuration.
+        models: a loaded bundle by asset class.
+        partition: number of the partition.
+        identity_of: what judges, by asset class.
+        topic: name of the input, for the alerts' origin.
+        replay: True when recorded data are replayed; travels beside the data only.
+        version: of nuwatch.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        models: Mapping[str, Model],
+        partition: int,
+        identity_of: Mapping[str, Identity],
+        *,
+        topic: str,
+        replay: bool,
+        version: str,
+    ) -> None:
+        self._source = f"/nuwatch/{settings.site}"
+        self._identity_of = identity_of
+        self._origin = Origin(topic, partition, 0, replay, version)
+        self._folds = {
+            name: Fold(name, asset_class, models[name])
+            for name, asset_class in settings.asset_classes.items()
+        }
+        self._class_of: dict[str, str] = {}
+        self._dirty: set[str] = set()
+
+    @property
+    def assets(self) -> dict[str, str]:
+        """Asset class by asset, of all assets seen."""
+        return dict(self._class_of)
+
+    @property
+    def pending_rows(self) -> int:
+        """Accepted rows that wait for their slots to close."""
+        return sum(fold.grid.pending_rows for fold in self._folds.values())
+
+    def push(self, polled: Polled, outcome: Outcome | None = None) -> Outcome:
+        """Fold in what one poll brought for this partition; adds to ``outcome`` if there is one already."""
+        outcome = outcome or empty_outcome()
+        outcome.counts.update(dict(polled.counts))
+        for rejected in polled.rejected:
+            outcome.counts[rejected.reason] += 1
+            outcome.records.append(
+                dead_letter(rejected.record, rejected.reason, rejected.detail, topic=self._origin.topic)
+            )
+        for batch in polled.batches:
+            for piece in _pieces(batch):
+                self._push(piece, outcome)
+        return outcome
+
+    def command(self, asset: str, command: Command, outcome: Outcome | None = None) -> Outcome:
+        """A person's decision about an asset's threshold; one about an asset never seen is counted."""
+        outcome = outcome or empty_outcome()
+        name = self._class_of.get(asset)
+        if name is None:
+            outcome.counts["COMMAND_UNKNOWN_ASSET"] += 1
+            return outcome
+        self._dirty.add(asset)
+        fold = self._folds[name]
+        for event in fold.command(asset, command):
+            self._adapted(fold, asset, event, command.at_ns, self._origin, outcome)
+        return outcome
+
+    def dump(self) -> dict[str, bytes]:
+        """State of the assets that changed since the last call, by asset."""
+        rows = {asset: self._dump(asset) for asset in sorted(self._dirty)}
+        self._dirty.clear()
+        return rows
+
+    def load(self, rows: Mapping[str, bytes]) -> None:
+        """Put back what `dump` gave, of all assets.
+
+        Raises:
+            ValueError: a row's checksum does not fit, its class is unknown, or its layout is another.
+        """
+        for asset, raw in rows.items():
+            row = msgspec.msgpack.decode(raw, type=_Row)
+            if zlib.crc32(row.state) != row.checksum:
+                raise ValueError(f"state of {asset!r}: the checksum does not fit")
+            if row.asset_class not in self._folds:
+                raise ValueError(f"state of {asset!r}: asset class {row.asset_class!r} is not configured")
+            self._folds[row.asset_class].load(asset, row.state)
+            self._class_of[asset] = row.asset_class
+
+    def _dump(self, asset: str) -> bytes:
+        name = self._class_of[asset]
+        state = self._folds[name].dump(asset)
+        return msgspec.msgpack.encode(_Row(name, zlib.crc32(state), state))
+
+    def _push(self, batch: Batch, outcome: Outcome) -> None:
+        fold = self._folds[batch.asset_class]
+        for number in np.unique(batch.asset):
+            asset = batch.assets[number]
+            self._class_of[asset] = batch.asset_class
+            self._dirty.add(asset)
+        output = fold.push(batch)
+        outcome.counts.update(output.counts)
+        outcome.counts["SLOTS"] += len(output.done.slots.row)
+        outcome.counts["WINDOWS"] += int(output.done.rated.scored.sum())
+        outcome.records.extend(self._refused(fold, refusal) for refusal in output.refused)
+        self._silences(fold, output, outcome)
+        self._incidents(fold, output, outcome)
+        for event, window in output.adaptations:
+            slot = int(output.done.rated.slot[window])
+            slots = output.done.slots
+            origin = self._origin._replace(offset=int(slots.offset[slot]))
+            asset = fold.names[int(slots.row[slot])]
+            self._adapted(fold, asset, event, int(slots.end[slot]), origin, outcome)
+        outcome.traces.append(fold.trace(output.done))
+
+    def _refused(self, fold: Fold, refusal: Refusal) -> OutRecord:
+        record = RawRecord(
+            self._origin.partition, refusal.offset, fold.names[refusal.row].encode(), refusal.payload
+        )
+        return dead_letter(
+            record,
+            refusal.reason,
+            refusal.detail,
+            topic=self._origin.topic,
+            number=zlib.crc32(refusal.payload),
+            time_ns=refusal.time,
+        )
+
+    def _silences(self, fold: Fold, output: Output, outcome: Outcome) -> None:
+        if not output.silences:
+            return
+        rows, last, now = (np.array(column, np.int64) for column in zip(*output.silences, strict=True))
+        limit = fold.settings.time.silence
+        rank = int(severity(fold.settings.alerting.criticality, 1.0, 0.0))
+        for transition in silence_alerts(rows.astype(np.int32), last, now, limit, rank):
+            asset = fold.names[transition.row]
+            alert = build_alert(
+                transition,
+                source=self._source,
+                asset=asset,
+                kind=Kind.DATA_GAP,
+                subject="silence",
+                facts=Facts(),
+            )
+            outcome.records.append(
+                cloudevent(
+                    alert,
+                    source=self._source,
+                    asset=asset,
+                    time_ns=transition.at_ns,
+                    sequence=transition.sequence,
+                    origin=self._origin,
+                )
+            )
+
+    def _incidents(self, fold: Fold, output: Output, outcome: Outcome) -> None:
+        identity = self._identity_of[fold.name]
+        for happening in output.happenings:
+            transition, track = happening.transition, happening.track
+            asset = fold.names[transition.row]
+            alert = build_alert(
+                transition,
+                source=self._source,
+                asset=asset,
+                kind=track.kind,
+                subject=track.subject,
+                facts=facts_of(fold, output.done, happening, identity),
+            )
+            origin = self._origin._replace(offset=int(output.done.slots.offset[happening.slot]))
+            outcome.records.append(
+                cloudevent(
+                    alert,
+                    source=self._source,
+                    asset=asset,
+                    time_ns=transition.at_ns,
+                    sequence=transition.sequence,
+                    origin=origin,
+                )
+            )
+
+    def _adapted(
+        self, fold: Fold, asset: str, event: AdaptationEvent, at_ns: int, origin: Origin, outcome: Outcome
+    ) -> None:
+        outcome.adaptations.append((asset, event))
+        outcome.counts[type(event).__name__] += 1
+        if isinstance(event, VersionSet):
+            outcome.records.append(
+                threshold_event(
+                    event.version,
+                    source=self._source,
+                    asset=asset,
+                    bundle=self._identity_of[fold.name].bundle,
+                    time_ns=at_ns,
+                    origin=origin,
+                )
+            )
+
+
+def _pieces(batch: Batch) -> Iterable[Batch]:
+    if len(batch.time) <= MAX_ROWS:
+        yield batch
+        return
+    for low in range(0, len(batch.time), MAX_ROWS):
+        at = slice(low, low + MAX_ROWS)
+        yield batch._replace(
+            asset=batch.asset[at],
+            time=batch.time[at],
+            values=batch.values[at],
+            quality=batch.quality[at],
+            context=batch.context[at],
+            offset=batch.offset[at],
+        )
