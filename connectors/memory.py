@@ -1,4 +1,4 @@
-"""A source and a sink in memory, for tests, notebooks and the demo; they pass the same contract suite as Kafka."""
+"""A source and a sink in memory, for tests, notebooks and the demo; under the same contract as Kafka."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class MemorySource:
 
 
 class MemorySink:
-    """Keeps what was flushed in ``records``; ``failure`` is raised by the next flush, for tests of what then happens."""
+    """Keeps what was flushed in ``records``; the next flush raises ``failure`` if a test has set it."""
 
     def __init__(self) -> None:
         self.records: list[OutRecord] = []

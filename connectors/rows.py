@@ -167,6 +167,28 @@ def rows_of(batch: Batch, rows: slice | NDArray[np.bool_] | NDArray[np.intp]) ->
     )
 
 
+def joined(batches: Sequence[Batch]) -> Batch:
+    """The rows of batches of one class, one after the other."""
+    assets: dict[str, int] = {}
+    contexts: dict[Context, int] = {NO_CONTEXT: 0}
+    return Batch(
+        asset_class=batches[0].asset_class,
+        asset=np.concatenate([_pooled(batch.assets, assets)[batch.asset] for batch in batches]),
+        time=np.concatenate([batch.time for batch in batches]),
+        values=np.concatenate([batch.values for batch in batches]),
+        quality=np.concatenate([batch.quality for batch in batches]),
+        context=np.concatenate([_pooled(batch.contexts, contexts)[batch.context] for batch in batches]),
+        offset=np.concatenate([batch.offset for batch in batches]),
+        assets=tuple(assets),
+        contexts=tuple(contexts),
+    )
+
+
+def _pooled(names: Sequence[_Name], pool: dict[_Name, int]) -> NDArray[np.int32]:
+    """[len(names)] number of each name in a pool that grows by the new ones."""
+    return np.array([pool.setdefault(name, len(pool)) for name in names], dtype=np.int32)
+
+
 def numbered(batches: Iterable[Batch]) -> list[Batch]:
     """Batches that are not empty, their rows at the positions 0, 1, 2, ..."""
     first = 0

@@ -1,4 +1,4 @@
-"""Hostile and broken records with the reason that each must be rejected for: one corpus for codec and daemon tests.
+"""Hostile and broken records with the reason that each must be rejected for: one corpus for all tests.
 
 The records fit `LAYOUT`: assets ``poly2/*`` with sensors temperature (Cel), pressure (bar{gauge}) and
 reaction_time (s). `GOOD` is a record that must be scored as if none of the others had been.
