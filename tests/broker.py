@@ -264,6 +264,10 @@ class Broker:
     def restart(self) -> None:
         """SIGKILL, then start again on the same port with the same data."""
         self.kill()
+        self.revive()
+
+    def revive(self) -> None:
+        """Start again after `kill`, on the same port with the same data."""
         self.start()
 
     def create_topic(self, name: str, partitions: int = 1, configs: Mapping[str, str] | None = None) -> None:
@@ -418,6 +422,10 @@ class DockerBroker:
     def restart(self) -> None:
         """SIGKILL, then start again on the same port with the same data."""
         self.kill()
+        self.revive()
+
+    def revive(self) -> None:
+        """Start again after `kill`, on the same port with the same data."""
         self._docker("start", self._name)
         wait_until_ready(self.bootstrap, START_SECONDS)
 

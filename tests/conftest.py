@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 # JAX reads these when it is imported, which only some tests do: no import here.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -14,6 +15,10 @@ os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 import pytest
 
 from tests.broker import AnyBroker, Broker, DockerBroker, NoBroker, obtain
+
+if TYPE_CHECKING:
+    from connectors.kafka import KafkaSink, SinkTopics
+    from tests.kafka_reader import Reader
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -53,3 +58,44 @@ def new_topic(kafka_broker: AnyBroker) -> Callable[..., str]:
         return name
 
     return create
+
+
+@pytest.fixture
+def kafka_reader(kafka_broker: AnyBroker) -> Iterator[Callable[..., Reader]]:
+    """Makes readers of a topic, and closes them."""
+    from tests.kafka_reader import Reader
+
+    made: list[Reader] = []
+
+    def make(topic: str, **settings: Any) -> Reader:
+        made.append(Reader(kafka_broker.bootstrap, topic, **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.source.close()
+
+
+@pytest.fixture
+def kafka_topics(new_topic: Callable[..., str]) -> SinkTopics:
+    """Topics of their own for a sink; alerts has two partitions."""
+    from connectors.kafka import SinkTopics
+
+    return SinkTopics(alerts=new_topic(2), thresholds=new_topic(), dead_letter=new_topic())
+
+
+@pytest.fixture
+def kafka_sink(kafka_broker: AnyBroker, kafka_topics: SinkTopics) -> Iterator[Callable[..., KafkaSink]]:
+    """Makes sinks onto `kafka_topics`, and closes them."""
+    from connectors.kafka import KafkaSink, KafkaSinkSettings
+
+    made: list[KafkaSink] = []
+
+    def make(**settings: Any) -> KafkaSink:
+        settings = {"bootstrap_servers": (kafka_broker.bootstrap,), "topics": kafka_topics, **settings}
+        made.append(KafkaSink(KafkaSinkSettings(**settings)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
