@@ -30,6 +30,17 @@ FORMAT = 1
 TENSORS = "bundle.safetensors"
 MANIFEST = "manifest.json"
 
+_MANIFEST_TYPES: dict[str, type[Any]] = {
+    "format": int,
+    "sensors": list,
+    "length": int,
+    "block": int,
+    "scorers": list,
+    "fields": dict,
+    "tensors": dict,
+    "tensors_sha256": str,
+}
+
 
 class BundleError(ValueError):
     """A bundle is damaged, tampered with, or of a format that this version does not read.
@@ -212,6 +223,9 @@ def _manifest(raw: bytes) -> dict[str, Any]:
     _same("format", found.get("format"), FORMAT)
     claimed = found.pop("id", None)
     _same("id in " + MANIFEST, claimed, _sha256(_canonical(found)))
+    _same("fields of " + MANIFEST, sorted(found), sorted(_MANIFEST_TYPES))
+    for name, expected in _MANIFEST_TYPES.items():
+        _same(f"type of {name}", type(found[name]).__name__, expected.__name__)
     return found
 
 

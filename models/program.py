@@ -82,12 +82,16 @@ class Program:
             mask: [W, T, D] True where a real reading stands.
 
         Raises:
-            ValueError: the shapes are not those of the bundle.
+            ValueError: the shapes are not those of the bundle, or the types are not float32 and bool.
         """
         if values.shape[1:] != self._shape[1:] or mask.shape != values.shape:
             raise ValueError(
                 f"program: got values {values.shape} and mask {mask.shape}, expected both [windows, "
                 f"{self._shape[1]}, {self._shape[2]}]"
+            )
+        if values.dtype != np.float32 or mask.dtype != np.bool_:
+            raise ValueError(
+                f"program: got values {values.dtype} and mask {mask.dtype}, expected float32 and bool"
             )
         count, sensors = len(values), self._shape[2]
         results = _empty(count, len(self.scorers), sensors)
