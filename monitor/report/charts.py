@@ -190,7 +190,7 @@ def _figure(title: str, drawing: Markup, entries: Sequence[tuple[str, str]]) -> 
 
 def swatch(style: str) -> Markup:
     """A piece of a line or area, for a legend."""
-    area = {"band", "label-band", "hist", "unscored"} & set(style.split())
+    area = {"band", "label-band", "hist", "over"} & set(style.split())
     shape = (
         tag("rect", class_=style, x=0.5, y=1.5, width=17, height=9)
         if area

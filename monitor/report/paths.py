@@ -41,12 +41,6 @@ def area(top: Pixels, bottom: Pixels) -> str:
     return "".join(parts)
 
 
-def bars(top: Pixels, bottom: Pixels, chosen: NDArray[np.bool_]) -> str:
-    """One upright stroke per chosen column."""
-    index = np.flatnonzero(chosen & np.isfinite(top) & np.isfinite(bottom))
-    return "".join(f"M{i} {_n(top[i])}V{_n(bottom[i])}" for i in index)
-
-
 def _at(x: Pixels | None, i: int) -> str:
     return str(i) if x is None else _n(x[i])
 

@@ -185,8 +185,8 @@ def _ratio_panel(plot: Plot, picture: Picture, top: float) -> Drawn:
         _unscored(columns, scored),
         grid([tick for tick in RATIO_TICKS if tick != 1.0], scale, RATIO),
         *(tag("path", class_=f"scorer s{k % 4}", d=paths.line(scale(o))) for k, o in enumerate(own)),
+        tag("path", class_="over", d=paths.area(scale(np.maximum(high, 1.0)), np.full(len(high), limit))),
         tag("path", class_="ratio", d=paths.envelope(scale(high), scale(low))),
-        tag("path", class_="over", d=paths.bars(scale(high), np.full(len(high), limit), high > 1.0)),
         tag("line", class_="limit", x1=-0.5, x2=columns.count, y1=limit, y2=limit),
         _version_marks(plot, trace.version[rows]),
     )
