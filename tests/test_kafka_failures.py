@@ -97,6 +97,20 @@ def test_errors_of_network_rights_and_positions_are_no_sign_of_damage() -> None:
         assert not corrupt.is_unpacking(getattr(kafka.errors, kind)("no"))
 
 
+def test_a_partition_that_stands_still_with_records_behind_it_gets_a_new_connection(
+    kafka_broker: AnyBroker,
+    new_topic: Callable[..., str],
+    kafka_reader: Callable[..., Reader],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    topic = new_topic()
+    produce(kafka_broker.bootstrap, topic, [(None, b"1")])
+    got = kafka_reader(topic, check_seconds=0.1, stall_seconds=0.3).open().poll_records(1)
+    monkeypatch.setattr(got.source._consumer, "poll", lambda **_: {})  # as some client releases did
+    produce(kafka_broker.bootstrap, topic, [(None, b"2")])
+    assert got.poll_records(2).tape.values() == [b"1", b"2"]
+
+
 # -- a broker that dies -------------------------------------------------------------------------------------
 
 

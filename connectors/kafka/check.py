@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, NamedTuple
 
-from connectors.errors import SettingsError
+from connectors.errors import SettingsError, SourceError
 from connectors.kafka import client
 from connectors.kafka.library import Admin, KafkaError, TopicPartition
 from connectors.kafka.settings import Connection, KafkaSinkSettings, KafkaSourceSettings
@@ -69,8 +69,17 @@ def sample(settings: KafkaSourceSettings, count: int, seconds: float = 5.0) -> l
     """The newest ``count`` records of the topic or fewer, oldest first by broker time; for people to look at.
 
     Raises:
-        KafkaError: the broker cannot be reached or refuses.
+        SourceError: the broker cannot be reached or refuses.
+        SettingsError: a secret or certificate cannot be read.
     """
+    try:
+        records = _newest(settings, count, seconds)
+    except KafkaError as error:
+        raise SourceError(client.explain(error, settings, "no sample can be read")) from error
+    return sorted(records, key=lambda record: (record.timestamp_ms, record.partition, record.offset))[-count:]
+
+
+def _newest(settings: KafkaSourceSettings, count: int, seconds: float) -> list[RawRecord]:
     reader = client.consumer(settings)
     try:
         tops = [TopicPartition(settings.topic, p) for p in reader.partitions_for_topic(settings.topic)]
@@ -80,10 +89,9 @@ def sample(settings: KafkaSourceSettings, count: int, seconds: float = 5.0) -> l
         for top in tops:
             reader.seek(top, max(first[top], last[top] - count))
         waiting = {top: last[top] for top in tops if first[top] < last[top]}
-        records = _drain(reader, waiting, time.monotonic() + seconds)
+        return _drain(reader, waiting, time.monotonic() + seconds)
     finally:
         reader.close(autocommit=False)
-    return sorted(records, key=lambda record: (record.timestamp_ms, record.partition, record.offset))[-count:]
 
 
 def _drain(reader: Any, waiting: dict[TopicPartition, int], deadline: float) -> list[RawRecord]:

@@ -334,7 +334,7 @@ class KafkaSource:
         raise PartitionsChanged(
             f"topic '{self._settings.topic}' has {len(present)} partitions, and had {len(self._next)}: its "
             "producers may send an asset to another partition now, which would split the asset's windows; "
-            "hint: see 'Changing the number of partitions' in the documentation, then start with fresh state"
+            "hint: once the new layout is settled, start again with an empty state folder; windows begin anew"
         )
 
     def _check_movement(self, now: float) -> None:
