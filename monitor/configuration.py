@@ -19,6 +19,20 @@ _UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(?P<field>[^`]*)`")
 _PATH = re.compile(r" - at `(?:key in )?(?P<path>\$[^`]*)`$")
 
 
+class Misfit(ConfigurationError):  # noqa: N818 - names what is wrong
+    """A value does not fit the schema.
+
+    Attributes:
+        where: 'file:line'.
+        steps: the path into the file.
+        problem: what is wrong there, without the place.
+    """
+
+    def __init__(self, where: str, steps: tuple[str | int, ...], problem: str) -> None:
+        super().__init__(f"{where}: {'.'.join(map(str, steps)) or 'the file'}: {problem}")
+        self.where, self.steps, self.problem = where, steps, problem
+
+
 class Configuration(NamedTuple):
     """Settings with where they came from; relative paths are relative to ``folder``."""
 
@@ -69,12 +83,12 @@ def convert(data: Any, kind: Any, path: Path, document: Document, prefix: tuple[
     """Plain data as ``kind``; ``prefix`` is where in the document the data stands.
 
     Raises:
-        ConfigurationError: the data does not fit.
+        Misfit: the data does not fit; the first place that does not.
     """
     try:
         return msgspec.convert(data, kind, strict=True, dec_hook=decode_hook)
     except msgspec.ValidationError as error:
-        raise ConfigurationError(_explain(str(error), kind, path, document, prefix)) from None
+        raise _misfit(str(error), kind, path, document, prefix) from None
 
 
 def decode_hook(kind: type[Any], value: Any) -> Any:
@@ -89,7 +103,7 @@ def decode_hook(kind: type[Any], value: Any) -> Any:
 _EXAMPLES: dict[type[Any], str] = {Duration: "10s", Instant: "2026-11-22T01:13:56Z"}
 
 
-def _explain(message: str, kind: Any, path: Path, document: Document, prefix: tuple[str | int, ...]) -> str:
+def _misfit(message: str, kind: Any, path: Path, document: Document, prefix: tuple[str | int, ...]) -> Misfit:
     found = _PATH.search(message)
     data = _at(document.data, prefix)
     steps = _steps(found["path"], kind, data) if found else ()
@@ -102,8 +116,7 @@ def _explain(message: str, kind: Any, path: Path, document: Document, prefix: tu
         choices = ", ".join(repr(c) for c in typing.get_args(_kind_at(kind, steps)))
         body = f"{body}; expected one of {choices}"
     full = (*prefix, *steps)
-    where = ".".join(map(str, full)) or "the file"
-    return f"{path}:{document.line(full)}: {where}: {body[:1].lower()}{body[1:]}"
+    return Misfit(f"{path}:{document.line(full)}", full, f"{body[:1].lower()}{body[1:]}")
 
 
 def _at(data: Any, path: tuple[str | int, ...]) -> Any:
