@@ -218,8 +218,11 @@ class Broker:
         self.port = port or free_port()
         self.bootstrap = f"127.0.0.1:{self.port}"
         self._temporary = directory is None
-        self.directory = directory or Path(tempfile.mkdtemp(prefix="nuwatch-kafka-"))
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self.directory = (
+            directory.resolve()
+            if directory
+            else Path(tempfile.gettempdir(), f"nuwatch-kafka-{uuid.uuid4().hex}")
+        )
         self.log_dir = self.directory / "log"
         self.secure_bootstrap = f"127.0.0.1:{free_port()}" if secure else ""
         self._controller_port = free_port()
@@ -233,6 +236,7 @@ class Broker:
             NoBroker: no Java, no jars, or it did not come up; the text ends with the broker's own last words.
         """
         self._libs = jars()
+        self.directory.mkdir(parents=True, exist_ok=True)
         if not (self.log_dir / "meta.properties").exists():
             self._format()
         with (self.directory / "broker.log").open("ab") as log:
@@ -243,8 +247,9 @@ class Broker:
         try:
             wait_until_ready(self.bootstrap, START_SECONDS, self._process)
         except NoBroker as failure:
+            last_words = self._last_words()
             self.kill()
-            raise NoBroker(f"{failure}; its log ends with:\n{self._last_words()}") from failure
+            raise NoBroker(f"{failure}; its log ends with:\n{last_words}") from failure
         return self
 
     def stop(self) -> None:
