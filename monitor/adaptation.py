@@ -10,8 +10,8 @@ Re-estimation (REFITTING) takes place inside one call and is never seen from out
 
 **What is never absorbed.** From the scores alone a grade change and a broken sensor are the same data. An
 ANOMALY that *stands* drops the collection, and nothing is collected until it clears, unless the shift was
-declared (a change of recipe, phase or set-point at most `settle` before the ANOMALY's first over-limit window)
-or a person approves. Under a declared change collecting begins when `settle` has passed, steps may exceed
+declared (a change of recipe, phase or set-point at most `settle` before the exceedances became more than
+chance) or a person approves. Under a declared change collecting begins when `settle` has passed, steps may exceed
 `max_step` but not `max_total`, and scores that still move are a reason to ask. Only a person can pass
 `max_total`.
 
@@ -19,7 +19,7 @@ or a person approves. Under a declared change collecting begins when `settle` ha
 each of them opens an ANOMALY. Were these windows left out of a collection, the new limit would be the quantile
 of scores without their tail, and every re-estimation would lower it. An ANOMALY counts as chance, and its
 windows as normal, until over 25 % of the last 40 autocorrelation times were over the limit, or it has been open
-for longer than chance explains (40 autocorrelation times and 10 off-delays); then it stands until it clears.
+for longer than chance explains (40 autocorrelation times and 20 off-delays); then it stands until it clears.
 A re-estimation itself waits until no ANOMALY is open.
 
 Shape letters: n assets of one step (distinct rows, in order of window end per asset), S scorers.
@@ -58,7 +58,7 @@ _REFERENCE = 512
 """Quantiles of the last calibration that ranks refer to after a re-estimation."""
 _STANDS_SHARE = 0.25
 _STANDS_TAUS = 40
-_CHANCE_OFF_DELAYS = 10
+_CHANCE_OFF_DELAYS = 20
 _NEVER = np.iinfo(np.int64).min // 2
 
 
@@ -294,7 +294,9 @@ class Adaptation:
                 ("stale", np.bool_, (size,)),
                 ("thinned", np.int32, ()),
                 ("over_share", np.float64, ()),
-                ("over_since", np.int64, ()),
+                ("excess", np.float64, ()),
+                ("excess_since", np.int64, ()),
+                ("opened", np.int64, ()),
                 ("open", np.bool_, ()),
                 ("open_windows", np.int32, ()),
                 ("stands", np.bool_, ()),
@@ -312,7 +314,8 @@ class Adaptation:
             {
                 "limit": 1.0,
                 "final": (trained.final_median, trained.final_limit),
-                "over_since": _NEVER,
+                "excess_since": _NEVER,
+                "opened": _NEVER,
                 "shifted": _NEVER,
                 "declared": _NEVER,
                 "collect_from": _NEVER,
@@ -396,13 +399,9 @@ class Adaptation:
         median, limit = self._table["final"][rows].T
         return ratio(smoothed, median, limit)
 
-    def scorer_limits(self, row: int) -> Floats:
-        """Each scorer's limit [S] on the bundle's ratio scale; 1 as trained."""
-        return self._table["limit"][row].copy()
-
-    def final_limit(self, row: int) -> float:
-        """The combined, smoothed ratio at which the final ratio is 1."""
-        return float(self._table["final"][row, 1])
+    def limits(self, rows: Rows) -> tuple[Floats, Floats]:
+        """Each scorer's limit [n, S] on the bundle's ratio scale (1 as trained), and the combined one [n]."""
+        return self._table["limit"][rows], self._table["final"][rows, 1]
 
     def state(self, row: int) -> str:
         """STABLE, DRIFT or AWAITING."""
@@ -482,22 +481,30 @@ class Adaptation:
     def _follow_anomalies(
         self, rows: Rows, end_ns: NDArray[np.int64], over: Bools, eligible: Bools, opened: Bools
     ) -> Bools:
-        """Track exceedances and open ANOMALYs; True [n] where one begins to stand."""
+        """Track exceedances and open ANOMALYs; True [n] where one begins to stand.
+
+        Since when it has been more than chance is the last time that a cumulative sum of exceedances, less the
+        share that stands, was nought: an ANOMALY that was open by chance when the shift came does not antedate it.
+        """
         table = self._table
         share = table["over_share"][rows]
         table["over_share"][rows] = share = share + np.where(eligible, self._recent * (over - share), 0.0)
-        since = table["over_since"][rows]
-        since = np.where(over, np.where(since == _NEVER, end_ns, since), np.where(eligible, _NEVER, since))
-        table["over_since"][rows] = since
+        excess = table["excess"][rows]
+        moved = np.maximum(0.0, excess + np.where(eligible, over - _STANDS_SHARE, 0.0))
+        since = np.where((excess == 0.0) | (moved == 0.0), end_ns, table["excess_since"][rows])
+        table["excess"][rows], table["excess_since"][rows] = moved, since
         rising = opened & ~table["open"][rows]
-        start = np.where(since == _NEVER, end_ns, since)
-        table["shifted"][rows] = np.where(rising, start, table["shifted"][rows])
+        table["opened"][rows] = np.where(rising, since, table["opened"][rows])
         windows = np.where(opened, table["open_windows"][rows] + 1, 0)
         table["open"][rows], table["open_windows"][rows] = opened, windows
         stood = table["stands"][rows]
-        stands = opened & (stood | (share > _STANDS_SHARE) | (windows > self._patience))
+        mostly_over = share > _STANDS_SHARE
+        stands = opened & (stood | mostly_over | (windows > self._patience))
+        newly = stands & ~stood
+        shifted = np.where(mostly_over, since, table["opened"][rows])
+        table["shifted"][rows] = np.where(newly, shifted, table["shifted"][rows])
         table["stands"][rows] = stands
-        return stands & ~stood
+        return newly
 
     def _follow_declarations(self, rows: Rows, end_ns: NDArray[np.int64], declared: Bools) -> None:
         table = self._table
