@@ -87,6 +87,8 @@ class FilesSource:
     def open(self, position: Callable[[int], int | None], start: Start) -> None:
         """Find the files and position before the first row; what is wrong with columns shows here."""
         paths = found(self._settings.paths, self._folder)
+        if self._settings.format != "messages":
+            self._check_columns(paths)
         numbered = self._read(paths)
         polls = (polled for _, polled in numbered)
         if self._settings.interleave:
@@ -96,6 +98,13 @@ class FilesSource:
         stored = position(0)
         self._polls = _from_start(polls, start) if stored is None else _from_position(polls, stored)
         self._next = next(self._polls, None)
+
+    def _check_columns(self, paths: Sequence[Path]) -> None:
+        text = _text_format(self._settings)
+        for path in paths:
+            names = column_names(path, _kind(self._settings, path), text)
+            if names:
+                self._mapping.wanted(path, names)
 
     def poll(self, timeout: float) -> Sequence[Polled]:
         """The next rows, at once: files have no use for the timeout."""

@@ -36,7 +36,7 @@ class FileTime(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     Attributes:
         column: the column with the time; null makes times from ``start`` and ``period``.
         format: strptime format of texts, to the microsecond; null reads ISO 8601, and digits as integers.
-        unit: of integer times; null takes the configuration's.
+        unit: of integer times (whole numbers in a column of floats too); null takes the configuration's.
         zone: IANA zone of times without an offset; null takes the configuration's.
         start: ISO 8601 time of row 0, where there is no column.
         period: seconds from row to row, where there is no column.
@@ -357,12 +357,27 @@ def assets_in(
 def times_in(column: pa.Array, reader: TimeReader, settings: FileTime) -> Times:
     """Times of a file's column; texts by the settings' format."""
     array = texts_of(column)
+    if pa.types.is_floating(array.type):
+        return _times_in_floats(array, reader, settings)
     if not pa.types.is_string(array.type):
         return arrow.times_of(array, reader, settings.unit)
     texts = [(text or "").strip() for text in array.to_pylist()]
     if settings.format is not None:
         return reader.of_texts([_by_format(text, settings.format) for text in texts])
     return reader.read([int(text) if _INTEGER.fullmatch(text) else text for text in texts])
+
+
+def _times_in_floats(array: pa.Array, reader: TimeReader, settings: FileTime) -> Times:
+    """A column of integers turns into floats where one is missing: whole numbers are integers, others no times."""
+    counts = array.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False)
+    whole = np.abs(counts) < 2**53
+    whole &= counts == np.floor(counts)
+    ns, bad = reader.of_integers(np.where(whole, counts, 0).astype(np.int64), settings.unit)
+    for row in np.flatnonzero(~whole).tolist():
+        got = "null" if np.isnan(counts[row]) else shown(float(counts[row]))
+        bad[row] = Problem(Reason.BAD_TIME, f"time: got {got}, expected an integer or text")
+        ns[row] = 0
+    return ns, bad
 
 
 @lru_cache(maxsize=65536)
