@@ -403,6 +403,14 @@ class Adaptation:
         """Each scorer's limit [n, S] on the bundle's ratio scale (1 as trained), and the combined one [n]."""
         return self._table["limit"][rows], self._table["final"][rows, 1]
 
+    def scorer_limits(self, row: int) -> Floats:
+        """Each scorer's limit [S] on the bundle's ratio scale; 1 as trained."""
+        return self._table["limit"][row].copy()
+
+    def final_limit(self, row: int) -> float:
+        """The combined, smoothed ratio at which the final ratio is 1."""
+        return float(self._table["final"][row, 1])
+
     def state(self, row: int) -> str:
         """STABLE, DRIFT or AWAITING."""
         return State(int(self._table["state"][row])).name

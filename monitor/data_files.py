@@ -18,4 +18,6 @@ def example(name: str) -> str:
     for folder in _PLACES:
         if (folder / name).is_file():
             return (folder / name).read_text(encoding="utf-8")
-    raise FileNotFoundError(f"{name} is in none of {', '.join(map(str, _PLACES))}; hint: install nuwatch again")
+    raise FileNotFoundError(
+        f"{name} is in none of {', '.join(map(str, _PLACES))}; hint: install nuwatch again"
+    )

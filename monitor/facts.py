@@ -37,8 +37,7 @@ def facts_of(fold: Fold, done: Pass, happening: Happening, identity: Identity) -
         return Facts(fault=_fault(fold, done, happening), batch=batch)
     window = _window(fold, done, happening)
     model = alert_data.Model(identity.bundle, identity.trained_to, identity.config)
-    row = int(done.slots.row[happening.slot])
-    drift = alert_data.Drift(state=fold.adaptation.state(row))
+    drift = alert_data.Drift(state=done.rated.drift[happening.window])
     if happening.track.kind is Kind.DATA_GAP:
         return Facts(window=window, batch=batch)
     if happening.track.kind is not Kind.ANOMALY:
@@ -65,9 +64,8 @@ def _window(fold: Fold, done: Pass, happening: Happening) -> alert_data.Window:
 
 def _score(fold: Fold, done: Pass, happening: Happening) -> alert_data.Score:
     rated, w = done.rated, happening.window
-    scales, row = fold.model.scales, int(done.slots.row[happening.slot])
+    scales, limits = fold.model.scales, rated.scorer_limit[w]
     kind = int(scales.kind(rated.maturity[w : w + 1])[0])
-    limits = fold.adaptation.scorer_limits(row)
     per_scorer: dict[str, alert_data.ScorerScore] = {}
     for s, name in enumerate(fold.model.program.scorers):
         median, limit = scales.median[s, kind], scales.limit[s, kind]
@@ -79,7 +77,7 @@ def _score(fold: Fold, done: Pass, happening: Happening) -> alert_data.Score:
         )
     return alert_data.Score(
         ratio=float(rated.ratio[w]),
-        threshold=float(fold.adaptation.final_limit(row)),
+        threshold=float(rated.final_limit[w]),
         threshold_version=int(rated.version[w]),
         p_value=float(p_value(scales.final_scores, rated.ratio[w])),
         nu=fold.settings.calibration.nu,

@@ -49,6 +49,9 @@ class Rated(NamedTuple):
         scorer_ratio: [W, S] under the version in force.
         ratio: [W] combined and smoothed, 1.0 is the limit.
         version: [W] threshold version in force.
+        scorer_limit: [W, S] each scorer's limit in force, on the bundle's ratio scale.
+        final_limit: [W] limit in force of the combined, smoothed ratio.
+        drift: [W] state of the threshold's life when the window was judged.
     """
 
     slot: NDArray[np.int64]
@@ -64,6 +67,9 @@ class Rated(NamedTuple):
     scorer_ratio: NDArray[np.float64]
     ratio: NDArray[np.float64]
     version: NDArray[np.int32]
+    scorer_limit: NDArray[np.float64]
+    final_limit: NDArray[np.float64]
+    drift: list[str]
 
 
 class Pass(NamedTuple):
@@ -256,8 +262,10 @@ class Fold:
         window_of = np.full(len(done.slots.row), -1, np.int64)
         window_of[done.rated.slot] = np.arange(len(done.rated.slot))
         declared = self.declarations.step(done.slots, done.contexts, window_of >= 0)
-        for at in self._steps(done, window_of):
-            happenings += self._fault_step(done, at)
+        faulty = self._faulty(done)
+        for at in self._steps(done, window_of, faulty):
+            if faulty.any():
+                happenings += self._fault_step(done, at[faulty[done.slots.row[at]]])
             ended = at[window_of[at] >= 0]
             if len(ended):
                 windows = window_of[ended]
@@ -265,13 +273,19 @@ class Fold:
                 adaptations += self._adapt(done, ended, windows, declared[ended], segment[ended])
         return happenings, adaptations
 
-    def _steps(self, done: Pass, window_of: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    def _faulty(self, done: Pass) -> NDArray[np.bool_]:
+        """Assets [A] with a sensor fault in this pass, or with an incident of one pending or open."""
+        faulty = np.zeros(len(self.names), np.bool_)
+        faulty[done.slots.row[(done.faults != Fault.NONE).any(axis=1)]] = True
+        seen = np.unique(done.slots.row)
+        faulty[seen] |= np.array([self.faults.busy(int(row)) for row in seen], np.bool_)
+        return faulty
+
+    def _steps(
+        self, done: Pass, window_of: NDArray[np.int64], faulty: NDArray[np.bool_]
+    ) -> Iterator[NDArray[np.int64]]:
         """Slots [n] of distinct assets, step by step in time; quiet slots that end no window are passed over."""
         row = done.slots.row
-        faulty = np.zeros(len(self.names), np.bool_)
-        faulty[row[(done.faults != Fault.NONE).any(axis=1)]] = True
-        busy = np.array([self.faults.busy(int(r)) for r in np.unique(row)], np.bool_)
-        faulty[np.unique(row)[busy]] = True
         wanted = np.flatnonzero((window_of >= 0) | faulty[row])
         if not len(wanted):
             return
@@ -313,15 +327,19 @@ class Fold:
         slot: NDArray[np.int64],
         segment: NDArray[np.int64],
     ) -> None:
-        rated.version[windows] = self.adaptation.version(rows)
+        adaptation = self.adaptation
+        rated.version[windows] = adaptation.version(rows)
+        rated.scorer_limit[windows], rated.final_limit[windows] = adaptation.limits(rows)
+        for window, row in zip(windows.tolist(), rows.tolist(), strict=True):
+            rated.drift[window] = adaptation.state(row)
         yes = rated.scored[windows]
         if not yes.any():
             return
         scored, its = windows[yes], rows[yes]
-        ratios = self.adaptation.scorer_ratios(its, rated.on_scale[scored])
-        smooth = self.smoother.step(its, slot[yes], segment[yes], self.adaptation.combine(ratios))
+        ratios = adaptation.scorer_ratios(its, rated.on_scale[scored])
+        smooth = self.smoother.step(its, slot[yes], segment[yes], adaptation.combine(ratios))
         rated.scorer_ratio[scored] = ratios
-        rated.ratio[scored] = self.adaptation.final_ratio(its, smooth)
+        rated.ratio[scored] = adaptation.final_ratio(its, smooth)
 
     def _conditions(
         self, rated: Rated, windows: NDArray[np.int64], rows: NDArray[np.int32]
@@ -450,4 +468,7 @@ def _empty_rated(windows: int, scorers: int, sensors: int) -> Rated:
         scorer_ratio=unknown(windows, scorers),
         ratio=unknown(windows),
         version=np.zeros(windows, np.int32),
+        scorer_limit=unknown(windows, scorers),
+        final_limit=unknown(windows),
+        drift=["STABLE"] * windows,
     )

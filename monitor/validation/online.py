@@ -1,0 +1,123 @@
+"""What only the outside can tell: does the broker answer, are the topics there, how do real records look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from connectors.codec import Codec
+from connectors.errors import ConnectorError
+from connectors.records import Polled, RawRecord
+from monitor.connect import layout_of
+from monitor.settings import Settings
+from monitor.validation.connections import Connections
+from monitor.validation.finding import Findings
+from monitor.validation.survey import Survey, judge, survey
+from monitor.yaml_lines import Path
+
+DEFAULT_SAMPLE = 2000
+"""Records that are looked at."""
+
+
+class Topic(NamedTuple):
+    """A topic as the broker shows it; ``records`` is None where that was not asked."""
+
+    name: str
+    partitions: int
+    records: int | None
+
+
+class Seen(NamedTuple):
+    """What was seen outside.
+
+    Attributes:
+        topics: of source and sink, where they are Kafka's.
+        reached: False if a broker did not answer.
+        sample: what the records look like, by the section that they came through.
+    """
+
+    topics: tuple[Topic, ...]
+    reached: bool
+    sample: dict[str, Survey]
+
+
+def look(
+    settings: Settings, connections: Connections, findings: Findings, count: int = DEFAULT_SAMPLE
+) -> Seen:
+    """Ask the outside; nothing is created or written.
+
+    Args:
+        settings: the configuration.
+        connections: its connectors' settings.
+        findings: take what is wrong.
+        count: how many records to look at.
+    """
+    topics: list[Topic] = []
+    reached = True
+    for name in ("source", "sink"):
+        typed = getattr(connections, name)
+        if hasattr(typed, "bootstrap_servers"):
+            found, answered = _ask_broker(typed, (name,), findings)
+            topics += found
+            reached &= answered
+    sample: dict[str, Survey] = {}
+    for name in ("source", "recordings"):
+        typed = getattr(connections, name)
+        if typed is not None and (reached or hasattr(typed, "paths")):
+            found = _sampled(typed, settings, (name,), findings, count)
+            if found is not None:
+                sample[name] = found
+    return Seen(tuple(topics), reached, sample)
+
+
+def _ask_broker(typed: Any, at: Path, findings: Findings) -> tuple[list[Topic], bool]:
+    from connectors.kafka import check_broker
+
+    report = check_broker(typed)
+    for problem in report.problems:
+        message, _, hint = problem.partition("; hint: ")
+        findings.error(at, message, hint)
+    topics = [Topic(topic.name, topic.partitions, topic.records) for topic in report.topics]
+    return topics, bool(report.topics)
+
+
+def _sampled(typed: Any, settings: Settings, at: Path, findings: Findings, count: int) -> Survey | None:
+    layout = layout_of(settings)
+    try:
+        polls = (
+            _of_files(typed, settings, count)
+            if hasattr(typed, "paths")
+            else _of_topic(typed, Codec(layout), count)
+        )
+    except ConnectorError as error:
+        message, _, hint = str(error).partition("; hint: ")
+        if not findings.has(at):
+            findings.error(at, message, hint)
+        return None
+    found = survey(polls, settings)
+    judge(found, settings, at, findings)
+    return found
+
+
+def _of_topic(typed: Any, codec: Codec, count: int) -> list[Polled]:
+    from connectors.kafka import sample
+
+    records: Sequence[RawRecord] = sorted(
+        sample(typed, count), key=lambda record: (record.partition, record.offset)
+    )
+    return [codec.poll(list(part)) for _, part in groupby(records, key=lambda record: record.partition)]
+
+
+def _of_files(typed: Any, settings: Settings, count: int) -> list[Polled]:
+    from connectors.files import FilesSource
+
+    source = FilesSource(typed, layout_of(settings))
+    polls: list[Polled] = []
+    try:
+        source.open(lambda _: None, "earliest")
+        while not source.exhausted and sum(polled.records for polled in polls) < count:
+            polls += source.poll(0.0)
+    finally:
+        source.close()
+    return polls

@@ -1,0 +1,50 @@
+"""Whether the scorers of a class exist and know their options. Imports the numerics, which takes a second."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from models.bundle import BundleError, build_spec
+from models.registry import UnknownScorerError, get_scorer, scorer_names
+from monitor.validation.finding import Findings
+from monitor.yaml_lines import Path
+
+
+def check_scorers(scorers: Mapping[str, Mapping[str, Any]], at: Path, findings: Findings) -> None:
+    """Every scorer and every option by itself.
+
+    Args:
+        scorers: options by scorer.
+        at: where they stand.
+        findings: take what is wrong.
+    """
+    if not scorers:
+        findings.error(at, "no scorer", f"at least one of {', '.join(scorer_names())}")
+    for name, options in scorers.items():
+        try:
+            spec = get_scorer(name).spec
+        except UnknownScorerError:
+            findings.error((*at, name), f"unknown scorer {name!r}", closest(name, scorer_names()))
+            continue
+        _check_options(spec, options, (*at, name), findings)
+
+
+def _check_options(spec: type[Any], options: Mapping[str, Any], at: Path, findings: Findings) -> None:
+    known = [one.name for one in dataclasses.fields(spec)]
+    for option, value in options.items():
+        if option not in known:
+            findings.error((*at, option), f"unknown option {option!r}", closest(option, known))
+            continue
+        try:
+            build_spec(spec, {option: value})
+        except BundleError as error:
+            findings.error((*at, option), f"got {error.got}", str(error.expected))
+
+
+def closest(name: str, known: tuple[str, ...] | list[str]) -> str:
+    """What was probably meant, else all that is known."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"one of {', '.join(known)}"
