@@ -1,7 +1,7 @@
 """What is wrong with a configuration: all of it at once, each with its place and what was expected.
 
-`check` looks at the file alone and at what lies beside it (recordings, bundles, secrets); `report.inspect` on request at the
-outside too.
+`check` looks at the file and at what lies beside it (recordings, bundles, secrets); `report.inspect` also asks
+the outside on request.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def look(
     sample: dict[str, Survey] = {}
     for name in ("source", "recordings"):
         typed = getattr(connections, name)
-        if typed is not None and (reached or hasattr(typed, "paths")):
+        if typed is not None and not findings.has((name,)):
             found = _sampled(typed, settings, (name,), findings, count)
             if found is not None:
                 sample[name] = found
@@ -92,8 +92,7 @@ def _sampled(typed: Any, settings: Settings, at: Path, findings: Findings, count
         )
     except ConnectorError as error:
         message, _, hint = str(error).partition("; hint: ")
-        if not findings.has(at):
-            findings.error(at, message, hint)
+        findings.error(at, message, hint)
         return None
     found = survey(polls, settings)
     judge(found, settings, at, findings)

@@ -39,7 +39,7 @@ def lines_of(seen: Seen) -> Iterator[str]:
 
 
 def _lines_of_sample(section: str, sample: Survey) -> Iterator[str]:
-    rejected = sum(refusal.count for refusal in sample.rejected.values())
+    rejected = sum(refusal.records for refusal in sample.rejected.values())
     yield f"sample  {section}: {sample.records} records, {rejected} rejections"
     for asset, rows in sample.assets.items():
         period = f", every {rows.period_ns / NS_PER_S:g}s" if rows.period_ns else ""

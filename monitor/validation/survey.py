@@ -18,9 +18,9 @@ _FACTOR = 1.5
 
 
 class Refusal(NamedTuple):
-    """Records rejected for one reason."""
+    """How many records were rejected for one reason, and what was said of the first."""
 
-    count: int
+    records: int
     example: str
 
 
@@ -41,9 +41,9 @@ class AssetRows(NamedTuple):
 
 
 class OutOfRange(NamedTuple):
-    """Readings of one sensor outside its engineering range, and the farthest of them."""
+    """How many of one sensor's readings lie outside its engineering range, and the farthest of them."""
 
-    count: int
+    readings: int
     of: int
     worst: float
 
@@ -108,7 +108,7 @@ def judge(found: Survey, settings: Settings, at: Path, findings: Findings) -> No
         low, high = settings.asset_classes[name].sensors[sensor].range or (0.0, 0.0)
         findings.warning(
             ("asset_classes", name, "sensors", sensor, "range"),
-            f"{beyond.count} of {beyond.of} readings lie outside [{low:g}, {high:g}], such as {beyond.worst:g}",
+            f"{beyond.readings} of {beyond.of} readings lie outside [{low:g}, {high:g}], such as {beyond.worst:g}",
             "the engineering range in the sensor's unit",
         )
 
@@ -117,7 +117,8 @@ def _judge_rejected(found: Survey, at: Path, findings: Findings) -> None:
     for reason, refusal in found.rejected.items():
         report = findings.warning if found.assets else findings.error
         report(
-            at, f"{refusal.count} of {found.records} records rejected as {reason}, such as: {refusal.example}"
+            at,
+            f"{refusal.records} of {found.records} records rejected as {reason}, such as: {refusal.example}",
         )
 
 
@@ -197,5 +198,5 @@ def _rejected(polls: Sequence[Polled]) -> dict[str, Refusal]:
     for polled in polls:
         for each in polled.rejected:
             before = found.get(each.reason.value, Refusal(0, each.detail))
-            found[each.reason.value] = before._replace(count=before.count + 1)
+            found[each.reason.value] = before._replace(records=before.records + 1)
     return found
