@@ -156,7 +156,8 @@ def test_delays_are_to_the_first_and_to_the_third_of_three_windows_over_the_limi
 
 def test_an_undetected_fault_is_counted_and_not_averaged_away() -> None:
     labels = from_intervals([fault("R", 2, 4), fault("R", 7, 10)])
-    delays = evaluate(trace_of({"R": [0.1] * 8 + [1.5, 1.5]}), [], labels, nu=0.01).pooled.delays
+    between = [incident("R", 6)]
+    delays = evaluate(trace_of({"R": [0.1] * 8 + [1.5, 1.5]}), between, labels, nu=0.01).pooled.delays
     assert delays is not None
     assert (delays.faults, delays.detected, delays.undetected) == (2, 1, 1)
     assert (delays.detected_by_three, delays.raised) == (0, 0)

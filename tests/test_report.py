@@ -28,6 +28,7 @@ from monitor.report import (
     text_table,
     training_report,
 )
+from monitor.report.charts import Line, line_chart, x_axis, y_axis
 from monitor.report.columns import columns_of
 from monitor.report.markup import Markup, data_block, duration, number, percent, tag
 from monitor.report.scales import Linear, bend, nice_ticks, tick_text, time_ticks
@@ -360,6 +361,27 @@ def test_time_ticks_stand_where_a_round_time_is_reached_and_a_gap_takes_no_room(
     assert ticks[2].column == 599
 
 
+def test_a_tick_shows_the_round_time_that_its_column_holds() -> None:
+    ends = T0 + NS_PER_S * (24 + 25 * np.arange(100, dtype=np.int64))
+    assert [t.text for t in time_ticks(ends)][:3] == ["00:00", "00:10", "00:20"]
+
+
+def test_a_long_curve_is_thinned_without_losing_its_corner() -> None:
+    # 100,000 points of which all but ten lie on the second half: an even choice by number would cut the corner
+    steep = (
+        np.append(np.linspace(0, 0.4, 10), np.full(100_000, 0.4)),
+        np.append(np.ones(10), np.linspace(1, 0, 100_000)),
+    )
+    line = Line("main", "x", *steep)
+    drawn = Page(line_chart("t", [line], x_axis("x", 0, 1), y_axis("y", 0, 1))).of("path", "line main")[0][
+        "d"
+    ]
+    points = [tuple(map(float, p.split())) for p in re.findall(r"[ML]([\d.]+ [\d.]+)", drawn or "")]
+    assert 100 < len(points) <= 500
+    corner = float(x_axis("x", 0, 1).scale(0.4)), float(y_axis("y", 0, 1).scale(1.0))
+    assert min(abs(px - corner[0]) + abs(py - corner[1]) for px, py in points) < 2.0
+
+
 def test_columns_keep_the_smallest_and_the_largest_of_their_windows() -> None:
     values = np.array([3.0, np.nan, -1.0, 5.0, np.nan, np.nan, 2.0, 2.0])
     columns = columns_of(8, 4)
@@ -435,7 +457,7 @@ ACTIONS = """<script>
 const svg = document.querySelector("svg.timeline"), box = svg.getBoundingClientRect();
 const send = (kind, share) => svg.dispatchEvent(new PointerEvent(kind,
   {bubbles: true, button: 0, clientX: box.left + share * box.width, clientY: box.top + 90}));
-send("pointerdown", 0.4); send("pointermove", 0.45); send("pointerup", 0.5); send("pointermove", 0.45);
+send("pointerdown", 0.4); send("pointermove", 0.45); send("pointerup", 0.5); send("pointermove", 0.92);
 </script></body>"""
 
 
@@ -472,7 +494,8 @@ def test_pointing_reads_values_and_dragging_zooms(tmp_path: Path) -> None:
     assert console == ""
     assert "<title>Replay</title>" in document
     (readout,) = re.findall(r'data-track="ratio"[^>]*>(2026-01-01T[^<]*)<', document)
-    assert readout.startswith("2026-01-01T00:0")
+    # columns 104 to 137 of 300 fill the view; 92 % of the way from gutter to edge is column 134, at second 135
+    assert readout.startswith("2026-01-01T00:02:15Z")
     first = re.search(r'class="plot"[^>]*viewBox="([^"]*)"', document)
     assert first is not None
     left, _, width, _ = (float(v) for v in first[1].split())

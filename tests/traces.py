@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from connectors.records import NO_CONTEXT
 from monitor.incident_log import Contribution, Incident
@@ -15,10 +16,10 @@ T0 = 1_767_225_600 * S  # 2026-01-01T00:00:00Z
 
 
 def trace_of(
-    ratios: dict[str, Sequence[float]],
-    scorer_ratios: dict[str, Sequence[Sequence[float]]] | None = None,
+    ratios: Mapping[str, Sequence[float] | NDArray[np.float64]],
+    scorer_ratios: Mapping[str, Sequence[Sequence[float]]] | None = None,
     sensors: Sequence[str] = ("temperature", "pressure"),
-    seconds: dict[str, Sequence[float]] | None = None,
+    seconds: Mapping[str, Sequence[float]] | None = None,
 ) -> Trace:
     """A trace with one window a second from T0; NaN is a window that was not scored."""
     counts = [len(r) for r in ratios.values()]

@@ -16,7 +16,7 @@ from monitor.report.scales import RATIO_TICKS, Linear, RatioScale, bend, nice_ti
 WIDTH, HEIGHT = 360, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 10, 8, 40
 _POINTS = 400
-"""Points of a line at most; more are thinned evenly, which a monotone curve survives."""
+"""Points of a line at most; more are thinned evenly along the line, so that its corners stay."""
 Floats = NDArray[np.float64]
 
 
@@ -167,8 +167,12 @@ def _frame(x: Axis, y: Axis) -> Markup:
 
 
 def _path(line: Line, x: Axis, y: Axis) -> str:
-    keep = np.unique(np.linspace(0, len(line.x) - 1, min(len(line.x), _POINTS)).astype(np.int64))
-    return paths.line(y.scale(line.y[keep]), x.scale(line.x[keep])) if len(keep) else ""
+    across, up = x.scale(line.x), y.scale(line.y)
+    if len(across) > _POINTS:
+        walked = np.append(0.0, np.cumsum(np.hypot(np.diff(across), np.diff(up))))
+        keep = np.unique(np.searchsorted(walked, np.linspace(0.0, walked[-1], _POINTS)))
+        across, up = across[keep], up[keep]
+    return paths.line(up, across)
 
 
 def _steps(edges: Floats, tops: Floats, base: float) -> str:

@@ -28,7 +28,8 @@ function timeTicks(data, first, last) {
     const number = Math.floor(time(i) / 1000 / step);
     const far = !ticks.length || i - ticks[ticks.length - 1].column >= 0.08 * (last - first + 1);
     if (number !== before && far) {
-      const text = isoTime(time(i));
+      const past = time(i) % (step * 1000);
+      const text = isoTime(past < usual ? time(i) - past : time(i));
       const minutes = step >= 60 && text.slice(17, 19) === "00";
       ticks.push({column: i, text: text.slice(11, minutes ? 16 : 19), date: text.slice(0, 10) === date ? "" : text.slice(0, 10)});
       date = text.slice(0, 10);

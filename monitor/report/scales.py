@@ -108,8 +108,13 @@ def time_ticks(ends: NDArray[np.int64], count: int = 8, apart: float = 0.08) -> 
     for column in columns:
         if ticks and column - ticks[-1].column < apart * len(ends):
             continue
-        text = iso_time(int(ends[column]))
+        text = iso_time(_rounded(int(ends[column]), step * NS_PER_S, usual))
         shown = text[11:19] if step < 60 or text[17:19] != "00" else text[11:16]
         ticks.append(TimeTick(int(column), shown, "" if text[:10] == date else text[:10]))
         date = text[:10]
     return ticks
+
+
+def _rounded(time: int, step: int, usual: float) -> int:
+    """The round time that a column holds, or the column's own where time jumped over it."""
+    return time - time % step if time % step < usual else time
