@@ -196,6 +196,13 @@ def test_a_slot_covers_its_end_but_not_its_beginning_and_takes_the_newest_readin
     assert slots.values.tolist() == [[4.0, 3.0], [6.0, 6.0]]
 
 
+def test_the_watermark_passes_a_slot_exactly_lateness_after_its_end() -> None:
+    grid = grid_of(asset_class(lateness=2))
+    started(grid)
+    assert closed(push(grid, [(0, row((BASE + 3) * S - 1, [1.0, None]))], 2)) == []
+    assert closed(push(grid, [(0, row((BASE + 3) * S, [1.0, None]))], 2)) == [1]
+
+
 def test_late_is_judged_by_the_rows_before_and_not_by_the_whole_push() -> None:
     grid = grid_of(asset_class(lateness=2))
     started(grid)
