@@ -1,6 +1,7 @@
 """Raw records of one poll -> columnar batches, in one decode. Never raises for what a record holds.
 
-Forms, told apart record by record; fields that are not named here are ignored:
+Forms, told apart record by record; fields that are not named here are ignored,
+and null is the same as a field left out (but for ``value`` and the entries of ``values``):
 
 - **frame**: ``{"asset": a, "ts": t, "values": {tag: number or null}, "quality": {tag: word}?, "units": {tag:
   code}?, "batch": {...}?}``. One word for ``quality`` speaks of every value of the frame.
@@ -51,11 +52,11 @@ class _Message(Struct, gc=False):
 
     asset: str | list[str]
     ts: int | str | list[int | str]
-    values: dict[str, float | list[float | None] | None] | UnsetType = UNSET
-    sensor: str | UnsetType = UNSET
+    values: dict[str, float | list[float | None] | None] | None = None
+    sensor: str | None = None
     value: float | UnsetType | None = UNSET
     quality: dict[str, _Word | list[_Word]] | _Word | UnsetType = UNSET
-    unit: str | UnsetType | None = UNSET
+    unit: str | None = None
     units: Raw | UnsetType = UNSET
     batch: Raw | UnsetType = UNSET
 
@@ -195,7 +196,7 @@ class _Poll:
             frames, number, name = found
             if key is not None and key != name:
                 self._mismatches += 1
-            if values is UNSET or message.sensor is not UNSET:
+            if values is None or message.sensor is not None:
                 self._single(index, message, frames, number)
                 continue
             tags = tuple(values)
@@ -203,7 +204,7 @@ class _Poll:
             group = frames.groups.get(tags if units is UNSET else (tags, bytes(units)))
             if group is None:
                 group = self._group(frames, tags, None if units is UNSET else bytes(units))
-            if group.problem is not None or message.unit is not UNSET:
+            if group.problem is not None or message.unit is not None:
                 problems[index] = group.problem or _UNIT_OF_MANY
                 continue
             if not self._append(index, message, frames, number, group):
@@ -230,10 +231,10 @@ class _Poll:
     def _single(self, index: int, message: _Message, frames: _Frames, number: int) -> None:
         sensor, value = message.sensor, message.value
         problem = _single_problem(message)
-        if problem is not None or sensor is UNSET or value is UNSET:
+        if problem is not None or sensor is None or value is UNSET:
             self._problems[index] = problem or Problem(Reason.MISSING_FIELD, "value is missing")
             return
-        unit = None if message.unit is UNSET else message.unit
+        unit = message.unit
         tags = (sensor,)
         group = frames.groups.get(tags if unit is None else (tags, unit)) or self._group(frames, tags, unit)
         if group.problem is not None:
@@ -382,11 +383,11 @@ class _Poll:
         ts, values = message.ts, message.values
         if not isinstance(ts, list):
             raise Refused(Reason.WRONG_TYPE, "asset is a list, so ts must be one too")
-        if values is UNSET:
+        if values is None:
             raise Refused(Reason.MISSING_FIELD, "values is missing")
         size = _checked_size(len(ts), row_limit(self._codec.layout))
         names, asset = _asset_column(message.asset, size)
-        if message.unit is not UNSET:
+        if message.unit is not None:
             raise Refused(*_UNIT_OF_MANY)
         context = 0 if message.batch is UNSET else self._context(bytes(message.batch))
         if isinstance(context, Problem):
@@ -428,13 +429,13 @@ def _units_of(raw: bytes | None) -> Mapping[str, str]:
 
 
 def _single_problem(message: _Message) -> Problem | None:
-    if message.sensor is UNSET:
+    if message.sensor is None:
         return Problem(Reason.MISSING_FIELD, "got neither values nor sensor, expected one of them")
-    if message.values is not UNSET:
+    if message.values is not None:
         return Problem(Reason.MALFORMED, "got both values and sensor, expected one of them")
     if message.value is UNSET:
         return Problem(Reason.MISSING_FIELD, "value is missing (null says that there is none)")
-    if message.units is not UNSET:
+    if message.units is not UNSET and bytes(message.units) != b"null":
         return Problem(Reason.MALFORMED, "units belongs to frames; a single reading has unit: code")
     if isinstance(message.quality, dict | list):
         return Problem(Reason.WRONG_TYPE, "quality of a single reading: got an object, expected a word")

@@ -131,6 +131,18 @@ def test_one_quality_word_speaks_of_every_value_of_a_frame() -> None:
     np.testing.assert_array_equal(batch.quality, [[BAD, BAD, ABSENT]])
 
 
+def test_optional_fields_may_be_null() -> None:
+    nulls = {"sensor": None, "quality": None, "unit": None, "units": None, "batch": None}
+    batch = only(
+        decode(
+            frame({"temperature": 1}, **nulls, value=None),
+            single("pressure", 2.0) | {name: None for name in nulls if name != "sensor"} | {"values": None},
+        )
+    )
+    np.testing.assert_array_equal(batch.values, [[1.0, NAN, NAN], [NAN, 2.0, NAN]])
+    assert batch.contexts == (NO_CONTEXT,)
+
+
 def test_of_a_repeated_key_the_last_one_counts() -> None:
     batch = only(
         decode(b'{"asset":"poly2/R-101","ts":1795310036123,"values":{"temperature":1,"temperature":2}}')
