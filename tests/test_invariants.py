@@ -20,7 +20,7 @@ def trained(request: pytest.FixtureRequest) -> World:
     few = f"hidden: {hidden}, epochs: 1, epoch_windows: 128"
     scorers = f"{{lstm_autoencoder: {{{few}}}, pca: {{}}, var: {{}}}}"
     text = configuration_text(sensors, length, scorers)
-    history = batch_of({f"plant/{n}": autoregressive(n, 700, sensors) for n in range(3)})
+    history = batch_of({f"plant/{n}": autoregressive(n, 900, sensors) for n in range(3)})
     return world(text, [history])
 
 

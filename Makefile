@@ -1,0 +1,58 @@
+# Everything runs in a virtual environment inside the checkout; each target sets up what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types imports unit bench broker format lock clean
+
+help: ## Show the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: $(STAMP) ## Set up the virtual environment with the tested versions
+
+$(STAMP): pyproject.toml constraints.txt
+	@if command -v uv >/dev/null 2>&1; then \
+	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
+	  uv pip install --quiet --python $(BIN)/python -c constraints.txt -e . --group dev; \
+	else \
+	  $(PYTHON) -m venv $(VENV) && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1' && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . --group dev; \
+	fi
+	@touch $(STAMP)
+
+demo: $(STAMP) ## Simulated plant, training, live monitoring, and what was found: about two minutes
+	$(BIN)/nuwatch demo
+
+test: lint types imports unit ## All checks and tests
+
+lint: $(STAMP) ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP) ## pyright, strict
+	$(BIN)/pyright
+
+imports: $(STAMP) ## import-linter contracts
+	$(BIN)/lint-imports
+
+unit: $(STAMP) ## pytest, with a real Kafka broker
+	$(BIN)/pytest
+
+bench: $(STAMP) ## Speed: decode, window, score, whole path, latency
+	$(BIN)/python -m benchmarks.speed
+
+broker: $(STAMP) ## A real Apache Kafka broker on localhost:9092 from its Maven artefacts (Java 17 and Maven)
+	$(BIN)/python tests/broker.py --port 9092
+
+format: $(STAMP) ## Format and fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: ## Write the installed versions to constraints.txt
+	$(BIN)/python -m pip freeze --exclude-editable | grep -v '^pip==' > constraints.txt
+
+clean: ## Remove everything that can be made again
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis dist build out
