@@ -54,13 +54,14 @@ def look(
         count: how many records to look at.
     """
     topics: list[Topic] = []
-    reached = True
+    silent: set[tuple[str, ...]] = set()
     for name in ("source", "sink"):
         typed = getattr(connections, name)
-        if hasattr(typed, "bootstrap_servers"):
-            found, answered = _ask_broker(typed, (name,), findings)
+        # who did not answer once is not waited for again
+        if hasattr(typed, "bootstrap_servers") and typed.bootstrap_servers not in silent:
+            found = _ask_broker(typed, (name,), findings)
             topics += found
-            reached &= answered
+            silent |= set() if found else {typed.bootstrap_servers}
     sample: dict[str, Survey] = {}
     for name in ("source", "recordings"):
         typed = getattr(connections, name)
@@ -68,18 +69,18 @@ def look(
             found = _sampled(typed, settings, (name,), findings, count)
             if found is not None:
                 sample[name] = found
-    return Seen(tuple(topics), reached, sample)
+    return Seen(tuple(topics), not silent, sample)
 
 
-def _ask_broker(typed: Any, at: Path, findings: Findings) -> tuple[list[Topic], bool]:
+def _ask_broker(typed: Any, at: Path, findings: Findings) -> list[Topic]:
+    """The topics; none if the broker did not answer."""
     from connectors.kafka import check_broker
 
     report = check_broker(typed)
     for problem in report.problems:
         message, _, hint = problem.partition("; hint: ")
         findings.error(at, message, hint)
-    topics = [Topic(topic.name, topic.partitions, topic.records) for topic in report.topics]
-    return topics, bool(report.topics)
+    return [Topic(topic.name, topic.partitions, topic.records) for topic in report.topics]
 
 
 def _sampled(typed: Any, settings: Settings, at: Path, findings: Findings, count: int) -> Survey | None:
