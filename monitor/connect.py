@@ -84,10 +84,8 @@ def recordings(configuration: Configuration, paths: Sequence[Path]) -> Any:
             f"{configuration.where()}: files were given, but no `recordings` section says what their columns are; "
             "hint: add one, see `nuwatch init`"
         )
-    if hasattr(settings, "paths"):
-        settings = anchored(settings, configuration.folder)
-        given = tuple(str(path.absolute()) for path in paths)
-        settings = msgspec.structs.replace(settings, paths=given or settings.paths)
+    if paths:
+        settings = msgspec.structs.replace(settings, paths=tuple(str(path.absolute()) for path in paths))
     return settings
 
 
@@ -107,9 +105,7 @@ def make_source(configuration: Configuration, override: Any = None) -> Source:
     if kind == "FilesSourceSettings":
         from connectors.files import FilesSource
 
-        if override is None:
-            settings = anchored(settings, configuration.folder)
-        return FilesSource(settings, layout)
+        return FilesSource(settings, layout, configuration.folder)
     raise ConfigurationError(
         f"{configuration.where('source')}: a memory source is fed by a program, not by a command; "
         "hint: use kind: files or kind: kafka"
@@ -130,7 +126,7 @@ def make_sink(configuration: Configuration) -> Sink:
     if kind == "files":
         from connectors.files import FilesSink, FilesSinkSettings
 
-        return FilesSink(anchored(_section(configuration, "sink", FilesSinkSettings), configuration.folder))
+        return FilesSink(_section(configuration, "sink", FilesSinkSettings), configuration.folder)
     from connectors.memory import MemorySink
 
     return MemorySink()
@@ -140,16 +136,6 @@ def topic_name(configuration: Configuration) -> str:
     """Name of the input, for the alerts' origin."""
     section = configuration.settings.source
     return str(section.get("topic", section.get("kind", "memory")))
-
-
-def anchored(settings: Any, folder: Path) -> Any:
-    """Settings of a files connector with paths relative to the configuration's folder made absolute."""
-    changes: dict[str, Any] = {}
-    if hasattr(settings, "paths"):
-        changes["paths"] = tuple(str(folder / Path(path).expanduser()) for path in settings.paths)
-    if hasattr(settings, "directory"):
-        changes["directory"] = str(folder / Path(settings.directory).expanduser())
-    return msgspec.structs.replace(settings, **changes)
 
 
 def _kind(configuration: Configuration, section: str, kinds: Sequence[str]) -> str:

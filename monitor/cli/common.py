@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def start_logging(verbose: bool = False) -> Any:
 
 
 @contextmanager
-def connector_errors() -> Iterator[None]:
+def connector_errors() -> Generator[None]:
     """Turn errors of the outside into the application's, with their exit codes."""
     try:
         yield

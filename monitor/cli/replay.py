@@ -12,6 +12,7 @@ import msgspec
 from rich.console import Console
 
 from connectors.records import Channel
+from monitor import __version__
 from monitor import labels as labelling
 from monitor.cli.common import config_argument, connector_errors, load_models, pipeline_factory
 from monitor.configuration import Configuration, read
@@ -25,6 +26,7 @@ from monitor.labels import UNLABELLED, Labels
 from monitor.model import Model
 from monitor.quantities import NS_PER_S
 from monitor.replay import Replayed, newest, replay
+from monitor.report import ReplayMeta, replay_report, text_table
 
 
 @click.command(
@@ -106,7 +108,8 @@ def _labels(configuration: Configuration, settings: Any, file: Path | None, colu
     from connectors.files import read_column
 
     with connector_errors():
-        return labelling.from_column(*read_column(settings, layout_of(configuration.settings), column))
+        rows = read_column(settings, column, layout_of(configuration.settings).time, configuration.folder)
+    return labelling.from_column(rows.assets, rows.time, rows.values, column)
 
 
 def _paced(speed: float) -> Callable[[Step], None]:
@@ -138,8 +141,6 @@ def _tell(
     report: Path | None,
     json_file: Path | None,
 ) -> None:
-    from monitor.report import replay_report, text_table
-
     incidents = done.incidents
     console = Console()
     evaluations = {
@@ -157,10 +158,33 @@ def _tell(
         counts = dict(sorted(done.counts.items()))
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode({"classes": body, "counts": counts})))
     if report is not None:
-        meta = {"site": configuration.settings.site, "bundles": {n: m.bundle_id for n, m in models.items()}}
-        page = replay_report(list(done.traces.values()), incidents, known, list(evaluations.values()), meta)
+        traces = list(done.traces.values())
+        page = replay_report(
+            traces, incidents, known, list(evaluations.values()), _meta(configuration, models, done)
+        )
         report.write_text(page, encoding="utf-8")
         click.echo(f"report: {report}", err=True)
+
+
+def _meta(configuration: Configuration, models: Mapping[str, Model], done: Replayed) -> ReplayMeta:
+    settings = configuration.settings
+    facts = {
+        "site": settings.site,
+        "configuration": configuration.path.name,
+        "records": f"{done.records_read:,}",
+        "nuwatch": __version__,
+    } | {f"bundle of {name}": model.bundle_id[:16] for name, model in models.items()}
+    units = {
+        name: sensor.unit
+        for asset_class in settings.asset_classes.values()
+        for name, sensor in asset_class.sensors.items()
+    }
+    warnings = [
+        f"{name}: the threshold is UNCALIBRATED: the asked false-alarm rate is a guess"
+        for name, model in models.items()
+        if model.bundle.fields["calibration"]["label"] == "UNCALIBRATED"
+    ]
+    return ReplayMeta(f"Replay: {settings.site}", facts, units, warnings)
 
 
 def _line(incident: Incident) -> str:

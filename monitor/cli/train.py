@@ -13,12 +13,15 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from connectors.ports import Source, Start
 from connectors.records import Batch
+from monitor import __version__
 from monitor.bundles import write_bundle
 from monitor.cli.common import config_argument, connector_errors
 from monitor.configuration import Configuration, read
 from monitor.connect import make_source, recordings
 from monitor.errors import ConfigurationError, UsageError
 from monitor.quantities import Instant
+from monitor.report import SensorRow, TrainingMeta, training_report
+from monitor.settings import AssetClass
 from monitor.training import Trained, TrainingProgress, configuration_hash, train
 
 
@@ -190,11 +193,49 @@ def _tell(
     else:
         for name, each in trained.items():
             _tell_one(name, each, configuration.bundle_path(name))
-    if report is not None:
-        from monitor.training_report import training_page
+    for name, each in trained.items() if report is not None else ():
+        assert report is not None
+        path = report if len(trained) == 1 else report.with_stem(f"{report.stem}-{name}")
+        page = training_report(_meta(configuration.settings.asset_classes[name], name, each))
+        path.write_text(page, encoding="utf-8")
+        click.echo(f"report: {path}", err=True)
 
-        report.write_text(training_page(configuration.settings, trained), encoding="utf-8")
-        click.echo(f"report: {report}", err=True)
+
+def _meta(asset_class: AssetClass, name: str, trained: Trained) -> TrainingMeta:
+    bundle = trained.bundle
+    stuck = bundle.calibration["stuck_slots"]
+    columns = list(asset_class.sensors)
+    rows = [
+        SensorRow(
+            name=sensor,
+            unit=asset_class.sensors[sensor].unit,
+            role=asset_class.sensors[sensor].role,
+            mean=float(bundle.scaling.mean[d]),
+            sigma=float(bundle.scaling.std[d]),
+            low=(asset_class.sensors[sensor].range or (None, None))[0],
+            high=(asset_class.sensors[sensor].range or (None, None))[1],
+            stuck_s=float(stuck[columns.index(sensor)]) * asset_class.sampling.seconds,
+        )
+        for d, sensor in enumerate(bundle.sensors)
+    ]
+    facts = {
+        "bundle": bundle.id[:16],
+        "history": f"{bundle.fields['trained_from']} to {bundle.fields['trained_to']}",
+        "assets": ", ".join(bundle.fields["assets"][:8]),
+        "scorers": ", ".join(scorer.name for scorer in bundle.scorers),
+        "nuwatch": __version__,
+    }
+    return TrainingMeta(
+        title=f"Training: {name}",
+        estimate=trained.estimate,
+        facts=facts,
+        scorer_estimates=trained.scorer_estimates,
+        curves=trained.curves,
+        counts=trained.counts,
+        limit_ratios=trained.limit_ratios,
+        sensors=rows,
+        warnings=trained.warnings,
+    )
 
 
 def _tell_one(name: str, trained: Trained, folder: Path) -> None:
