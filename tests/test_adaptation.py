@@ -128,7 +128,8 @@ def test_a_change_declared_after_the_shift_does_not_excuse_it():
     w.run(scores(1, 1000))
     fault = w.run(scores(2, 10_000, shift=1.2), declared_at=[4])
     assert fault.of(VersionSet) == []
-    assert len(fault.of(AwaitingApproval)) == 1
+    ((_, asked),) = fault.of(AwaitingApproval)
+    assert "no change of context was declared" in asked.reason
 
 
 def test_a_change_declared_longer_than_settle_before_the_shift_does_not_excuse_it():
@@ -136,7 +137,8 @@ def test_a_change_declared_longer_than_settle_before_the_shift_does_not_excuse_i
     w.run(scores(1, 1000), declared_at=[800])  # settle is 60 windows
     fault = w.run(scores(2, 10_000, shift=1.2))
     assert fault.of(VersionSet) == []
-    assert len(fault.of(AwaitingApproval)) == 1
+    ((_, asked),) = fault.of(AwaitingApproval)
+    assert "no change of context was declared" in asked.reason
 
 
 def test_an_anomaly_that_comes_to_stand_during_drift_drops_the_collection():
@@ -367,6 +369,32 @@ def test_an_asset_behaves_the_same_beside_others_and_in_any_row():
     swapped = np.concatenate([eventful()[:, 1:], eventful()[:, 1:], eventful()[:, :1]], axis=1)
     other.run(swapped, declared_at=[6500])
     assert other.adaptation.dump(2) == state
+
+
+def restored(w):
+    fresh = Adaptation(SCORERS, w.known.scale, w.settings)
+    fresh.grow(1)
+    fresh.load(0, w.adaptation.dump(0))
+    return fresh
+
+
+def test_proposals_approvals_and_earlier_versions_survive_a_restore():
+    w = watch(re_estimate="approve", samples=640)
+    w.run(scores(1, 4000))
+    w.run(scores(2, 20_000, shift=0.2), until=lambda event: isinstance(event, AwaitingApproval))
+    w.adaptation = restored(w)
+    (event,) = w.adaptation.command(0, approve())
+    assert event.version.version == 1
+    w.adaptation = restored(w)
+    w.run(scores(3, 1000, shift=3.0))
+    assert w.adaptation.command(0, approve()) == []
+    w.adaptation = restored(w)
+    ((_, event),) = w.run(scores(4, 1500, shift=3.0)).of(VersionSet)
+    assert (event.version.version, event.version.approved_by) == (2, "R. Shift")
+    w.adaptation = restored(w)
+    (event,) = w.adaptation.command(0, far("rollback"))
+    assert (event.version.version, event.version.trigger) == (3, "rollback")
+    assert event.version.new_limit < 1.6
 
 
 def test_growing_keeps_the_state_of_the_assets():
