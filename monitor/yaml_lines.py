@@ -9,6 +9,11 @@ import yaml
 
 Path = tuple[str | int, ...]
 
+_CONTAINERS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
+_MOST_NODES = 100_000
+_DEEPEST = 50
+"""An alias may stand for much, or for itself: both bounds end what no person has written."""
+
 
 class Document(NamedTuple):
     """Plain data, and the 1-based line of each path into it (a mapping's entry is at its key)."""
@@ -51,7 +56,12 @@ def load(text: str) -> Document:
 
 
 def _build(loader: yaml.SafeLoader, node: yaml.Node, path: Path, lines: dict[Path, int]) -> Any:
-    lines.setdefault(path, node.start_mark.line + 1)
+    line = node.start_mark.line + 1
+    lines.setdefault(path, line)
+    if len(path) > _DEEPEST or len(lines) > _MOST_NODES:
+        raise YamlError(f"nested deeper than {_DEEPEST} levels or more than {_MOST_NODES} values", line)
+    if isinstance(node, yaml.CollectionNode) and node.tag not in _CONTAINERS:
+        raise YamlError(f"could not determine a constructor for the tag {node.tag!r}", line)
     if isinstance(node, yaml.MappingNode):
         return _mapping(loader, node, path, lines)
     if isinstance(node, yaml.SequenceNode):

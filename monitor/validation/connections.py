@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from connectors.errors import SettingsError, SourceError
 from connectors.records import Layout
-from monitor.connect import SINK_KINDS, SOURCE_KINDS, anchored
+from monitor.connect import SINK_KINDS, SOURCE_KINDS
 from monitor.settings import Settings
 from monitor.validation.finding import Findings
 from monitor.validation.schema import fit
@@ -15,15 +15,14 @@ from monitor.validation.scorers import closest
 from monitor.yaml_lines import Document
 from monitor.yaml_lines import Path as Steps
 
-_NO_FILE = "no file matches"
-
 
 class Connections(NamedTuple):
-    """Typed settings of the sections that fit, None for the others and for memory; files' paths are absolute."""
+    """Typed settings of the sections that fit, None for the others and for memory; paths start in ``folder``."""
 
     source: Any = None
     sink: Any = None
     recordings: Any = None
+    folder: Path = Path()
 
 
 def check_connections(settings: Settings, document: Document, file: Path, findings: Findings) -> Connections:
@@ -43,7 +42,7 @@ def check_connections(settings: Settings, document: Document, file: Path, findin
     _check_memory(settings, findings)
     for name, typed in (("source", source), ("sink", sink)):
         _check_secrets(typed, (name,), findings)
-    return Connections(source, sink, recordings)
+    return Connections(source, sink, recordings, file.parent)
 
 
 def check_files(connections: Connections, layout: Layout, findings: Findings) -> None:
@@ -59,7 +58,7 @@ def check_files(connections: Connections, layout: Layout, findings: Findings) ->
     for name in ("source", "recordings"):
         typed = getattr(connections, name)
         if hasattr(typed, "paths"):
-            _check_mapping(typed, layout, (name,), findings)
+            _check_mapping(typed, layout, connections.folder, (name,), findings)
 
 
 def _checked(
@@ -83,8 +82,7 @@ def _typed(name: str, kind: str, document: Document, file: Path, findings: Findi
     if wanted is None:
         return None
     kept = () if name == "recordings" else ("kind",)
-    value = fit(document, wanted, file, findings, (name,), kept).value
-    return None if value is None else anchored(value, file.parent)
+    return fit(document, wanted, file, findings, (name,), kept).value
 
 
 def _settings_type(name: str, kind: str) -> Any:
@@ -127,7 +125,7 @@ def _check_secrets(typed: Any, at: Steps, findings: Findings) -> None:
             findings.error((*at, "security", name), f"no file {path!r}", "a PEM file that can be read")
 
 
-def _check_mapping(typed: Any, layout: Layout, at: Steps, findings: Findings) -> None:
+def _check_mapping(typed: Any, layout: Layout, folder: Path, at: Steps, findings: Findings) -> None:
     from connectors.files import found
     from connectors.mapping import FileMapping
 
@@ -138,13 +136,13 @@ def _check_mapping(typed: Any, layout: Layout, at: Steps, findings: Findings) ->
         findings.error(at, str(error))
         return
     try:
-        paths = found(typed.paths, Path())
+        paths = found(typed.paths, folder)
     except SourceError as error:
         report = findings.warning if at == ("recordings",) else findings.error
         hint = (
             "files there, or give files to `train` and `replay`" if at == ("recordings",) else "files there"
         )
-        report((*at, "paths"), str(error).partition(" in /")[0].partition(";")[0], hint)
+        report((*at, "paths"), str(error).partition(";")[0], hint)
         return
     if not paths:
         findings.hint((*at, "paths"), "no paths: give files to `train` and `replay`")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
 from connectors.codec import Codec
 from connectors.errors import ConnectorError
-from connectors.records import Polled, RawRecord
+from connectors.records import Polled
 from monitor.connect import layout_of
 from monitor.settings import Settings
 from monitor.validation.connections import Connections
@@ -66,9 +66,10 @@ def look(
     for name in ("source", "recordings"):
         typed = getattr(connections, name)
         if typed is not None and not findings.has((name,)):
-            found = _sampled(typed, settings, (name,), findings, count)
-            if found is not None:
-                sample[name] = found
+            polls = _polled(typed, settings, connections.folder, (name,), findings, count)
+            if polls is not None:
+                sample[name] = survey(polls, settings)
+                judge(sample[name], settings, (name,), findings)
     return Seen(tuple(topics), not silent, sample)
 
 
@@ -83,36 +84,30 @@ def _ask_broker(typed: Any, at: Path, findings: Findings) -> list[Topic]:
     return [Topic(topic.name, topic.partitions, topic.records) for topic in report.topics]
 
 
-def _sampled(typed: Any, settings: Settings, at: Path, findings: Findings, count: int) -> Survey | None:
-    layout = layout_of(settings)
+def _polled(
+    typed: Any, settings: Settings, folder: FilePath, at: Path, findings: Findings, count: int
+) -> list[Polled] | None:
     try:
-        polls = (
-            _of_files(typed, settings, count)
-            if hasattr(typed, "paths")
-            else _of_topic(typed, Codec(layout), count)
-        )
+        if hasattr(typed, "paths"):
+            return _of_files(typed, settings, folder, count)
+        return _of_topic(typed, Codec(layout_of(settings)), count)
     except ConnectorError as error:
         message, _, hint = str(error).partition("; hint: ")
         findings.error(at, message, hint)
         return None
-    found = survey(polls, settings)
-    judge(found, settings, at, findings)
-    return found
 
 
 def _of_topic(typed: Any, codec: Codec, count: int) -> list[Polled]:
     from connectors.kafka import sample
 
-    records: Sequence[RawRecord] = sorted(
-        sample(typed, count), key=lambda record: (record.partition, record.offset)
-    )
+    records = sorted(sample(typed, count), key=lambda record: (record.partition, record.offset))
     return [codec.poll(list(part)) for _, part in groupby(records, key=lambda record: record.partition)]
 
 
-def _of_files(typed: Any, settings: Settings, count: int) -> list[Polled]:
+def _of_files(typed: Any, settings: Settings, folder: FilePath, count: int) -> list[Polled]:
     from connectors.files import FilesSource
 
-    source = FilesSource(typed, layout_of(settings))
+    source = FilesSource(typed, layout_of(settings), folder)
     polls: list[Polled] = []
     try:
         source.open(lambda _: None, "earliest")
