@@ -20,7 +20,7 @@ from monitor.event_time.batches import Batches
 from monitor.event_time.carry import Carry, Spread
 from monitor.event_time.contexts import Contexts
 from monitor.event_time.derived import Derived
-from monitor.event_time.gaps import Emitted, Gaps
+from monitor.event_time.gaps import Gaps
 from monitor.event_time.readings import Readings, Rows, collect, pack, unpack, usable
 from monitor.event_time.refusals import Frames, Refusal
 from monitor.event_time.watermark import Progress, Watermark
@@ -239,17 +239,8 @@ class Grid:
 
     def _slots(self, progress: Progress, readings: Readings, closer: NDArray[np.int64]) -> Slots:
         emitted = self._gaps.lay_out(progress, readings)
-        slots = (
-            self._filled(progress, readings, emitted, closer)
-            if len(emitted.slot)
-            else _no_slots(self._sensors)
-        )
-        self._carry.lapse(progress.assets[emitted.skipping])
-        return slots
-
-    def _filled(
-        self, progress: Progress, readings: Readings, emitted: Emitted, closer: NDArray[np.int64]
-    ) -> Slots:
+        if not len(emitted.slot):
+            return _no_slots(self._sensors)
         starts = starts_of(emitted.segment)
         assets = progress.assets[emitted.segment[starts]]
         segment = numbers_of(starts, len(emitted.slot))

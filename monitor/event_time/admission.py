@@ -138,7 +138,7 @@ class Admission:
             cause[span] = candidates.cause[span][decided_by]
             for position, by, highest in verdict.refused:
                 refused.append(FutureRow(span.start + position, int(candidates.cause[span][by]), highest))
-            began += sum(candidates.batch_row[span][position] >= 0 for position in verdict.ahead)
+            began += int(np.count_nonzero(candidates.batch_row[span][verdict.ahead] >= 0))
             if verdict.held:
                 waiting = candidates.at(np.array(verdict.held) + span.start)
                 self.hold(int(waiting.rows.row[0]), waiting.rows, waiting.offset)

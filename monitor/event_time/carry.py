@@ -105,10 +105,6 @@ class Carry:
             np.where(valid & (has | self._on_change), held_weight, np.float32(0)),
         )
 
-    def lapse(self, assets: NDArray[np.int32]) -> None:
-        """Forget, after so long a gap that slots are skipped, what was carried without limit."""
-        self.table["weight"][np.ix_(assets, self._unlimited)] = 0
-
     def _traced(
         self, field: str, assets: NDArray[np.int32], column: NDArray[Any], source: Positions
     ) -> NDArray[Any]:

@@ -26,14 +26,12 @@ class Emitted(NamedTuple):
         slot: [M] int64.
         filled: [G] positions of the slots that have rows.
         after_gap: [M] bool, slots were skipped before this one, or it is the asset's first.
-        skipping: [A] bool, the asset's last closed slots were skipped.
     """
 
     segment: Positions
     slot: NDArray[np.int64]
     filled: Positions
     after_gap: NDArray[np.bool_]
-    skipping: NDArray[np.bool_]
 
 
 class Gaps:
@@ -80,4 +78,4 @@ class Gaps:
         after_gap = np.zeros(len(mark), np.bool_)
         after_gap[filled] = skips[groups]
         segment = np.cumsum(np.bincount(ending + 1, minlength=len(emitted) + 1))[:-1][mark]
-        return Emitted(segment, slot, filled, after_gap, skips[ending])
+        return Emitted(segment, slot, filled, after_gap)
