@@ -187,7 +187,7 @@ def train(rng: jax.Array, hidden: int, windows: Windows, plan: TrainingPlan, pro
         progress(done, plan.epochs, {name: curve[-1] for name, curve in curves.items()})
         if curves["validation"][-1] <= min(curves["validation"]):
             best = jax.tree.map(np.array, variables)
-        elif done - int(np.argmin(curves["validation"])) > plan.patience:
+        elif done - 1 - int(np.argmin(curves["validation"])) >= plan.patience:
             break
     return Trained(jax.tree.map(jnp.asarray, best), {name: tuple(curve) for name, curve in curves.items()})
 

@@ -50,7 +50,7 @@ class OcnnSpec(LstmAutoencoderSpec):
     nu: float = 0.05
     width: float = 4.0
     activation: str = "linear"
-    alternations: int = 6
+    alternations: int = 4
     head_steps: int = 1000
     head_learning_rate: float = 0.001
     reconstruction_weight: float = 1.0
@@ -84,7 +84,8 @@ def fit(
         ``r``, ``spread`` and the autoencoder's.
 
     Raises:
-        FitRefused: too few windows, or the network collapsed (see `refuse_collapse`).
+        FitRefused: too few windows, ``pretrained`` of another size, or the network collapsed (see
+            `refuse_collapse`).
     """
     from models import ocnn_training  # here, so that flax and optax stay off the scoring path
 
@@ -95,6 +96,12 @@ def fit(
         fitted = lstm_autoencoder.fit(key_pretrain, windows, LstmAutoencoderSpec(**start), progress)
         curves = {f"autoencoder_{name}": curve for name, curve in fitted.curves.items()}
         pretrained = fitted.params
+    hidden = pretrained["weights"]["decoder_state"].shape[1]
+    if hidden != spec.hidden:
+        raise FitRefused(
+            f"ocnn: got a pretrained autoencoder of {hidden} hidden units, expected {spec.hidden}; "
+            "hint: give both scorers the same hidden"
+        )
     trained = ocnn_training.train(key, pretrained, windows, spec, progress)
     return Fitted(trained.params, {**curves, **trained.curves})
 
@@ -222,4 +229,4 @@ def _features_of(
     return features(residuals(weights, windows, tail), whitening, width)
 
 
-SCORER = Scorer("ocnn", OcnnSpec, fit, score)
+SCORER = Scorer("ocnn", OcnnSpec, fit, score, starts_from="lstm_autoencoder")

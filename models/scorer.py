@@ -77,12 +77,15 @@ class Scorer:
         spec: the frozen dataclass of its hyperparameters.
         fit: ``fit(rng, windows, spec, progress)``; raises `FitRefused` when the result must not be used.
         score: ``score(params, spec, windows)``, pure and jittable; ``spec`` is static.
+        starts_from: name of the scorer whose parameters ``fit`` also takes, as the keyword ``pretrained``, to
+            spare training them again; None for most.
     """
 
     name: str
     spec: type[Any]
-    fit: Callable[[jax.Array, Windows, Any, Progress], Fitted]
+    fit: Callable[..., Fitted]
     score: Callable[[Params, Any, Windows], Scores]
+    starts_from: str | None = None
 
 
 class FitRefused(ValueError):  # noqa: N818 - names what happened, as the training report does

@@ -19,8 +19,9 @@ SMALL = LstmAutoencoderSpec(hidden=8, tail=4, epochs=3, epoch_windows=256)
 def random_weights(sensors: int, hidden: int, length: int):
     network = lstm_training.Autoencoder(hidden)
     variables = jax.jit(network.init)(jax.random.key(1), jnp.zeros((1, length, sensors)))
+    rng = np.random.default_rng(2)
     noisy = jax.tree.map(
-        lambda leaf: leaf + 0.1 * jax.random.normal(jax.random.key(2), leaf.shape), variables
+        lambda leaf: jnp.asarray(leaf + 0.1 * rng.normal(size=leaf.shape), jnp.float32), variables
     )
     return network, noisy
 
@@ -32,8 +33,8 @@ def test_the_feature_major_pass_agrees_with_flax(sensors, length, hidden, batch)
     network, variables = random_weights(sensors, hidden, length)
     values = jax.random.normal(jax.random.key(3), (batch, length, sensors))
     reference = jax.jit(network.apply)(variables, values)
-    for rows in (1, 3, length):
-        tail = reconstruct_tail(lstm_training.pack(variables), values, rows)
+    for rows in (1, length):
+        tail = jax.jit(reconstruct_tail, static_argnums=2)(lstm_training.pack(variables), values, rows)
         np.testing.assert_allclose(tail, reference[:, -rows:], atol=1e-5)
 
 
@@ -97,7 +98,7 @@ def test_training_stops_when_the_validation_loss_stops_falling():
     spec = LstmAutoencoderSpec(hidden=32, epochs=60, epoch_windows=2048, patience=1, learning_rate=0.02)
     curve = fit(jax.random.key(0), noise, spec, silent).curves["validation"]
     assert len(curve) < 60
-    assert len(curve) - 1 - int(np.argmin(curve)) == 2
+    assert len(curve) - 1 - int(np.argmin(curve)) == 1
 
 
 def test_progress_is_told_of_every_epoch():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,7 +81,7 @@ def test_with_fixed_features_w_is_that_of_the_linear_one_class_svm(nu):
 
 def test_on_centred_features_the_linear_network_collapses_and_is_refused():
     centred = jnp.asarray(np.random.default_rng(3).normal(size=(2000, 4)), jnp.float32)
-    centred = 0.2 * (centred - jnp.mean(centred, axis=0))
+    centred = 0.2 * (centred - jnp.mean(centred, axis=0)[None, :])
     w = solve_w(centred, 0.5, 3000)
     y = centred @ w
     r = theorem1_r(y, 0.5)
@@ -154,3 +156,11 @@ def test_the_rows_that_every_table_carries_rank_the_same_faults(trained):
         high = score_of(function, fitted.params, spec, faulty)
         assert low.shape == (len(normal.values),)
         assert float(jnp.mean(high > jnp.quantile(low, 0.95))) > 0.9
+
+
+def test_a_pretrained_autoencoder_of_another_size_is_refused(trained):
+    pretrained, spec, _ = trained
+    with pytest.raises(FitRefused, match="got a pretrained autoencoder of 16 hidden units, expected 8"):
+        ocnn.fit(
+            jax.random.key(0), as_windows(normal_rows(300, 1)), replace(spec, hidden=8), silent, pretrained
+        )
