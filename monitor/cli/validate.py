@@ -46,9 +46,13 @@ def command(config: Path, online: bool, sample: int, as_json: bool) -> int:
     records decode? It then counts rows per asset and readings per sensor, and says which sensors never came, which
     values lie outside their range, and how fast records really come. Nothing is created or written.
     """
+    import logging
+
     from monitor.validation import has_errors
     from monitor.validation.report import inspect
 
+    # a client library's log of failed attempts adds nothing to the finding about them
+    logging.getLogger("kafka").setLevel(logging.CRITICAL + 1)
     findings, seen = inspect(config, online, sample)
     if as_json:
         click.echo(_as_json(config, findings, seen))

@@ -60,10 +60,14 @@ class Findings:
             self._add("error", path, message, expected)
 
     def without(self, paths: Iterable[Path]) -> Findings:
-        """What was found, less what stands at or below any of ``paths``."""
+        """What was found, less what stands at or below any of ``paths``, or in the section right above."""
         dropped = tuple(paths)
         kept = Findings(self._file, self._document)
-        kept._found = [pair for pair in self._found if not any(pair[0][: len(d)] == d for d in dropped)]
+        kept._found = [
+            (path, finding)
+            for path, finding in self._found
+            if not any(path[: len(d)] == d or path == d[:-1] for d in dropped)
+        ]
         return kept
 
     def has(self, path: Path) -> bool:

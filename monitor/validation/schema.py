@@ -1,7 +1,8 @@
 """Every value of a document that does not fit a type: not only the first one, as a decoder says.
 
 A decoder stops at the first misfit. Here the offending value is taken out and the rest decoded again, so that
-a person reads all mistakes at once. What is taken out is replaced by its default where it has one.
+a person reads all mistakes at once. What is taken out is replaced by its default, or by a stand-in where it has
+none; the caller blames neither.
 """
 
 from __future__ import annotations
@@ -17,6 +18,16 @@ from monitor.yaml_lines import Path as Steps
 
 _MOST = 100
 _MISSING = "object missing required field `"
+_STAND_INS: dict[str, Any] = {
+    "site": "?",
+    "source": {},
+    "asset_classes": {},
+    "assets": [],
+    "sampling": "1s",
+    "sensors": {},
+    "unit": "1",
+}
+"""What required settings are replaced by, so that the others can be checked."""
 
 
 class Fitted(NamedTuple):
@@ -24,7 +35,7 @@ class Fitted(NamedTuple):
 
     Attributes:
         value: the decoded value, or None where too much was missing.
-        removed: paths of the values that were taken out.
+        removed: paths of the values that were taken out or put in.
     """
 
     value: Any
@@ -50,13 +61,13 @@ def fit(
         without: keys there that belong to someone else.
     """
     data = copy.deepcopy(document.data)
+    for key in without:
+        _at(data, at).pop(key, None)
     removed: list[Steps] = []
     for _ in range(_MOST):
         try:
-            return Fitted(
-                convert(_part(data, at, without), kind, file, Document(data, document.lines), at),
-                tuple(removed),
-            )
+            value = convert(_at(data, at), kind, file, Document(data, document.lines), at)
+            return Fitted(value, tuple(removed))
         except Misfit as misfit:
             step = _remove(data, misfit, removed, findings, at)
             if step is None:
@@ -65,12 +76,10 @@ def fit(
     return Fitted(None, tuple(removed))
 
 
-def _part(data: Any, at: Steps, without: tuple[str, ...]) -> Any:
-    for step in at:
+def _at(data: Any, steps: Steps) -> Any:
+    for step in steps:
         data = data[step]
-    return (
-        {key: value for key, value in data.items() if key not in without} if isinstance(data, dict) else data
-    )
+    return data
 
 
 def _remove(data: Any, misfit: Misfit, removed: list[Steps], findings: Findings, at: Steps) -> Steps | None:
@@ -79,6 +88,9 @@ def _remove(data: Any, misfit: Misfit, removed: list[Steps], findings: Findings,
     if missing is None or (*misfit.steps, missing) not in removed:
         message, _, expected = misfit.problem.partition("; ")
         findings.error(misfit.steps, message, expected.removeprefix("hint: "))
+    if missing in _STAND_INS and not at:
+        _at(data, misfit.steps)[missing] = copy.deepcopy(_STAND_INS[missing])
+        return (*misfit.steps, missing)
     return _pop(data, misfit.steps, len(at))
 
 
