@@ -1,0 +1,1 @@
+"""How fast nuwatch is, beside what else could do the same; each module is one question."""
