@@ -63,9 +63,10 @@ def command(seed: int, server: str | None, fast: bool, out: Path) -> None:
 
     console = Console()
     console.print(
-        "A simulated polymerisation plant (4 batch reactors, 8 days of normal history) teaches two networks what\n"
-        "normal is; then 1.5 days pass before your eyes, with 5 planted faults and 1 benign grade change.",
+        "A simulated plant (4 batch reactors) runs normally for 8 days: two networks learn it.\n"
+        "Then 1.5 more days pass before your eyes, with 5 planted faults and 1 grade change.",
         highlight=False,
+        soft_wrap=True,
     )
     with connector_errors():
         _demo(console, seed, server, fast, out)
@@ -124,8 +125,9 @@ def _train(console: Console, configuration: Configuration, performance: Performa
     write_bundle(trained.bundle, configuration.bundle_path(ASSET_CLASS))
     e = trained.estimate
     console.print(
-        f"{e.label}: limit at nu = {e.nu:g} from {e.n:,} held-out windows, {e.n_eff:,.0f} of them independent",
+        f"{e.label}: limit at nu = {e.nu:g} from {e.n:,} held-out windows ({e.n_eff:,.0f} independent)",
         highlight=False,
+        soft_wrap=True,
     )
     for warning in trained.warnings:
         console.print(f"warning: {warning}", style="yellow", highlight=False)

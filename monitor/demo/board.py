@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,10 +16,12 @@ from connectors.records import NO_CONTEXT, Batch, Channel, Context
 from monitor.comparison import Planted
 from monitor.demo.live import Portion
 from monitor.demo.performance import Performance
+from monitor.messages import quantity
 from monitor.quantities import NS_PER_S
 from monitor.trace import Trace
 
 RECENT = 50
+_SINCE = re.compile(r",? \(?since ")
 
 
 class Note(NamedTuple):
@@ -99,7 +102,7 @@ class Board:
             alerts = [r.value for r in step.outcome.records if r.channel is Channel.ALERTS]
             notes += [note_of(msgspec.json.decode(value or b"")) for value in alerts]
         for note in notes:
-            self._noted(note)
+            self.note(note)
         return notes
 
     def acting(self) -> list[Planted]:
@@ -122,7 +125,8 @@ class Board:
                 reactor = self.reactors[asset]
                 reactor.ratio = float(np.fmax(reactor.ratio, ratios.max()))
 
-    def _noted(self, note: Note) -> None:
+    def note(self, note: Note) -> None:
+        """Open, change or close an incident."""
         if note.event == "CLEARED":
             self.open.pop(note.incident_id, None)
         else:
@@ -150,9 +154,10 @@ def note_of(alert: Mapping[str, Any]) -> Note:
 def _text(alert: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     moved = data.get("contributions") or ()
     if data["event"] == "CLEARED" or not moved:
-        return str(data["message"]).removeprefix(f"{alert['subject']}: ").split(", since")[0]
+        words = str(data["message"]).removeprefix(f"{alert['subject']}: ")
+        return _SINCE.split(words)[0]
     most = moved[0]
     return (
-        f"{data['score']['ratio']:.1f} x limit: {most['sensor']} {most['observed']:.4g}, "
-        f"expected {most['expected']:.4g} {most['unit']}"
+        f"{data['score']['ratio']:.3g} x limit, {most['sensor']} {quantity(most['observed'], most['unit'])} "
+        f"instead of {quantity(most['expected'], most['unit'])}"
     )

@@ -5,65 +5,80 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from monitor.comparison import Comparison, Outcome
+from monitor.comparison import Comparison, FalseIncident, Outcome
 from monitor.demo.performance import Performance
 from monitor.errors import StateError
 from monitor.incident_log import Incident
 from monitor.labels import Interval, Labels, from_intervals
-from monitor.quantities import Instant
+from monitor.quantities import NS_PER_S, Instant
 from monitor.report.markup import duration
 from monitor.settings import AssetClass
 from monitor.trace import Trace
 
+_COLUMNS: Final = (("reactor", 5), ("planted", 20), ("from", 9), ("found after", 13), ("points to", 18))
+
 
 def closing_table(comparison: Comparison) -> RenderableType:
-    """Planted against found in 80 columns, the sum of it, and every false incident."""
-    table = Table(title="Planted and found", title_justify="left", title_style="bold", pad_edge=False)
-    for heading in ("reactor", "planted", "from", "verdict", "after", "first incident"):
-        table.add_column(heading, justify="right" if heading == "after" else "left")
+    """Planted against found within 80 columns, the sum of it, and every false incident."""
+    table = Table(
+        title="Planted and found",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+    )
+    for heading, least in _COLUMNS:
+        table.add_column(heading, no_wrap=True, min_width=least)
     for outcome in comparison.outcomes:
         table.add_row(
             outcome.asset.rpartition("/")[2],
             outcome.name,
             _minute(outcome.start),
             _verdict(outcome),
-            duration(outcome.delay_s) if outcome.found else "",
-            f"{outcome.kind} {outcome.subject or outcome.sensor}".strip(),
+            _points_to(outcome),
         )
-    false = [
-        Text(f"  {_minute(f.raised)} {f.kind} {f.message}", style="yellow")
-        for f in comparison.false_incidents
-    ]
-    return Group(table, Text(summary(comparison), style="bold"), *false)
+    return Group(table, Text(summary(comparison), style="bold"), *map(_false, comparison.false_incidents))
+
+
+def _points_to(outcome: Outcome) -> str:
+    return f"sensor {outcome.subject}" if outcome.subject else outcome.sensor
+
+
+def _false(incident: FalseIncident) -> Text:
+    words = f"  false: {_minute(incident.raised)} {incident.message}"
+    return Text(words, style="yellow", no_wrap=True, overflow="ellipsis")
 
 
 def summary(comparison: Comparison) -> str:
-    """The sum in one line."""
+    """The sum in two lines."""
     quiet = comparison.benign - comparison.disturbed
     return (
-        f"{comparison.found} of {comparison.faults} faults found, median delay "
-        f"{duration(comparison.median_delay_s)}; {quiet} of {comparison.benign} benign changes left alone; "
+        f"{comparison.found} of {comparison.faults} faults found, "
+        f"median delay {duration(comparison.median_delay_s)}, "
+        f"{quiet} of {comparison.benign} benign changes left alone\n"
         f"false incidents: {len(comparison.false_incidents)}"
     )
 
 
 def _verdict(outcome: Outcome) -> Text:
     if outcome.benign:
-        return Text("disturbed", "red") if outcome.found else Text("benign, quiet", "green")
-    if outcome.found:
-        return Text("found", "green")
-    return Text("was open before" if outcome.open_before else "missed", "red")
+        return Text("disturbed", "red") if outcome.found else Text("quiet: benign", "green")
+    if outcome.delay_s is not None:
+        return Text(duration(60 * max(1, round(outcome.delay_s / 60))), "green")
+    return Text("was open" if outcome.open_before else "missed", "red")
 
 
 def _minute(time: str) -> str:
-    return datetime.fromtimestamp(Instant.parse(time) // 10**9, UTC).strftime("%m-%d %H:%M")
+    return datetime.fromtimestamp(Instant.parse(time) // NS_PER_S, UTC).strftime("%a %H:%M")
 
 
 def labels_of(performance: Performance) -> Labels:

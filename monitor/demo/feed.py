@@ -64,7 +64,9 @@ class MemoryFeed:
 
     def alerts(self) -> list[dict[str, Any]]:
         """What the sink was given."""
-        return [msgspec.json.decode(r.value or b"") for r in self._kept.records if r.channel is Channel.ALERTS]
+        return [
+            msgspec.json.decode(r.value or b"") for r in self._kept.records if r.channel is Channel.ALERTS
+        ]
 
     def close(self) -> None:
         """Nothing to leave."""

@@ -29,6 +29,8 @@ QUIET_S: Final = 7_200.0
 CAMPAIGN_DAYS: Final = 3
 """In history every reactor makes the other grade on one day in three, not all of them on the same day."""
 
+_NAMES: Final = {FaultKind.STUCK_SENSOR: "stuck {}", FaultKind.DRIFTING_SENSOR: "drifting {}"}
+
 
 class Performance(NamedTuple):
     """The plant's two acts.
@@ -80,7 +82,7 @@ def campaigns(reactors: int, days: float) -> Iterator[Fault]:
 
 def _planted(event: Event, batches: tuple[BatchRun, ...]) -> Planted:
     """The event, until the end of the batch in which its cause ended: an upset batch does not become normal."""
-    name = event.kind.value.replace("_", " ") + (f" ({event.sensor})" if event.sensor else "")
+    name = _NAMES.get(event.kind, event.kind.value.replace("_", " ")).format(event.sensor)
     ends = [
         batch.end_ns
         for batch in batches

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from rich.console import Console, Group, RenderableType
@@ -16,18 +17,19 @@ from rich.text import Text
 from connectors.records import NO_CONTEXT
 from monitor.demo.board import Board, Note, Reactor
 from monitor.plant.sensors import SENSORS
-from monitor.quantities import iso_time
+from monitor.quantities import NS_PER_S, Instant, iso_time
 
 _COLUMNS: Final = (
-    ("temperature", "T", "{:.1f}"),
-    ("pressure", "p", "{:.2f}"),
-    ("jacket_temperature", "jacket", "{:.1f}"),
-    ("feed_rate", "feed", "{:.1f}"),
-    ("agitator_power", "stirrer", "{:.3f}"),
-    ("coolant_valve", "valve", "{:.0f}"),
+    ("temperature", "T", "{:z.1f}"),
+    ("pressure", "p", "{:z.2f}"),
+    ("jacket_temperature", "jacket", "{:z.1f}"),
+    ("feed_rate", "feed", "{:z.1f}"),
+    ("agitator_power", "stirrer", "{:z.3f}"),
+    ("coolant_valve", "valve", "{:z.0f}"),
 )
 """Sensor, heading and format; `reaction_time` is a column of its own, in minutes."""
 _NAMES: Final = [sensor.name for sensor in SENSORS]
+_UNITS: Final = {sensor.name: sensor.unit.replace("Cel", "°C") for sensor in SENSORS}
 _SHOWN_OPEN: Final = 4
 _SHOWN_RECENT: Final = 5
 _BAR: Final = 12
@@ -69,7 +71,7 @@ class _Lines:
     def update(self, notes: list[Note]) -> None:
         for note in notes:
             if note.event != "UPDATED":
-                line = f"{_minute(note.time)}  {note.event:<7}  {note.asset}  {note.kind}  {note.text}"
+                line = f"{_minute(note.time)}  {note.event:<7}  {note.asset}  {note.kind:<12}  {note.text}"
                 self._console.print(Text(line), soft_wrap=True)
 
 
@@ -80,8 +82,8 @@ def picture(board: Board, console: Console) -> RenderableType:
         _reactors(board, console.options.ascii_only),
         _acting(board),
         Text(),
-        _notes(f"Open incidents: {len(board.open)}", list(board.open.values())[-_SHOWN_OPEN:], _SHOWN_OPEN),
-        _notes("Latest alerts", list(board.recent)[-_SHOWN_RECENT:], _SHOWN_RECENT),
+        _notes(f"open incidents: {len(board.open)}", list(board.open.values())[-_SHOWN_OPEN:], _SHOWN_OPEN),
+        _notes("latest alerts", list(board.recent)[-_SHOWN_RECENT:], _SHOWN_RECENT),
     )
 
 
@@ -92,7 +94,7 @@ def _head(board: Board) -> RenderableType:
     grid.add_column(ratio=1)
     grid.add_column(justify="right", no_wrap=True)
     grid.add_row(
-        Text(f"plant time {_minute(iso_time(board.now_ns))}", style="bold"),
+        Text(f"plant time {iso_time(board.now_ns)[:10]} {_minute(iso_time(board.now_ns))}", style="bold"),
         ProgressBar(total=1.0, completed=share),
         Text(f"{board.windows:,} windows scored"),
     )
@@ -100,13 +102,12 @@ def _head(board: Board) -> RenderableType:
 
 
 def _reactors(board: Board, ascii_only: bool) -> Table:
-    table = Table(expand=True, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
-    table.add_column("reactor", no_wrap=True)
-    table.add_column("phase", no_wrap=True, min_width=6)
-    table.add_column("min", justify="right", no_wrap=True)
-    for _, heading, _ in _COLUMNS:
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("ratio (| is the limit)", no_wrap=True, min_width=_BAR + 6)
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
+    for heading in ("reactor\n", "phase\n", "time\nmin"):
+        table.add_column(heading, justify="right" if "min" in heading else "left", no_wrap=True, min_width=6)
+    for sensor, heading, _ in _COLUMNS:
+        table.add_column(f"{heading}\n{_UNITS[sensor]}", justify="right", no_wrap=True, min_width=5)
+    table.add_column("ratio\n" + "| limit".rjust(_BAR // 2 + len("| limit")), no_wrap=True)
     for asset, reactor in board.reactors.items():
         alarmed = any(note.asset == asset for note in board.open.values())
         name = Text(asset.rpartition("/")[2], style="bold red" if alarmed else "bold")
@@ -153,11 +154,11 @@ def _line(note: Note) -> Text:
     reactor = note.asset.rpartition("/")[2]
     style = _COLOURS.get(note.event, "") if note.kind in ("ANOMALY", "SENSOR_FAULT") else "cyan"
     text = Text(no_wrap=True, overflow="ellipsis")
-    text.append(f"  {_minute(note.time)[5:]} {reactor} ")
+    text.append(f"  {_minute(note.time)} {reactor} ")
     text.append(f"{note.event:<7} ", style=style)
-    text.append(f"{note.kind} {note.text}")
+    text.append(note.text)
     return text
 
 
 def _minute(time: str) -> str:
-    return time[:16].replace("T", " ")
+    return datetime.fromtimestamp(Instant.parse(time) // NS_PER_S, UTC).strftime("%a %H:%M")
