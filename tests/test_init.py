@@ -19,6 +19,8 @@ from monitor.proposal import Proposal, ProposalRefused, propose
 from monitor.settings import AssetClass
 from monitor.validation import check
 
+MINUTES = [f"2026-01-01T00:{number:02d}" for number in range(20)]
+
 
 def run(*arguments: object) -> str:
     done = CliRunner().invoke(command, [str(a) for a in arguments], standalone_mode=False)
@@ -196,7 +198,8 @@ def test_semicolons_decimal_commas_and_old_encodings_are_recognised(tmp_path: Pa
 
 
 def test_an_asset_column_gives_the_assets_and_the_step_of_each(tmp_path: Path) -> None:
-    rows = [f"{time}Z,R-{k},{n + k}" for n, time in enumerate(minutes(20)) for k in range(3)]
+    # the assets report ten seconds after one another
+    rows = [f"{minute}:{k}0Z,R-{k},{n + k}" for n, minute in enumerate(MINUTES) for k in range(3)]
     asset_class = proposed(tmp_path, csv(tmp_path, "time,asset,level", rows, name="plant.csv"))
     assert asset_class.assets == ("R-0", "R-1", "R-2")
     assert asset_class.sampling == 60 * 10**9

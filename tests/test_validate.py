@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from connectors.records import NO_CONTEXT, Batch, Polled, RawRecord, Reason, Rejected
+from connectors.records import NO_CONTEXT, Batch, Context, Polled, RawRecord, Reason, Rejected
 from models.bundle import Bundle
 from monitor.bundles import write_bundle
 from monitor.cli.validate import command
 from monitor.data_files import example
 from monitor.quantities import Duration
-from monitor.settings import AssetClass, Sensor, Settings
+from monitor.settings import AssetClass, Batches, Sensor, Settings, Window
 from monitor.validation import Finding, check, has_errors
 from monitor.validation.finding import Findings
 from monitor.validation.patterns import covers, overlap
@@ -225,8 +225,6 @@ def test_a_class_without_a_scored_sensor_is_an_error(tmp_path: Path) -> None:
 )
 def test_a_number_outside_what_makes_sense_is_an_error(tmp_path: Path, setting: str, path: str) -> None:
     text = GOOD + f"    {setting}\n"
-    if path == "window.length":
-        text = text.replace("length: 1", "length: 1, stride: 1")
     assert list(errors(tmp_path, text)) == [f"{CLASS}.{path}"]
 
 
@@ -317,6 +315,8 @@ def test_two_classes_with_one_bundle_folder_are_an_error(tmp_path: Path) -> None
         ("R-[!12]", "R-2", False, False),
         ("poly2/*", "poly2/R-*", True, True),
         ("a*b", "b*a", False, False),
+        ("R-1", "R-10", False, False),
+        ("R-1", "R-1*", True, False),
     ],
 )
 def test_overlapping_patterns_are_told_from_others(a: str, b: str, meets: bool, contains: bool) -> None:
@@ -517,6 +517,52 @@ def test_a_sample_of_nothing_but_rejections_is_an_error() -> None:
     levels = {path: level for level, path, _ in judged([nothing], settings())}
     assert levels == {"source": "error", f"{CLASS}.assets": "warning"}
     assert judged([], settings()) == [("warning", "source", "no record to look at")]
+
+
+def batches_of(lengths: list[int], phases: bool = False) -> Polled:
+    """Rows of R-1, one a second, in batches of these many rows; with phases each batch has two equal ones."""
+    contexts = [NO_CONTEXT]
+    context: list[int] = []
+    for number, length in enumerate(lengths):
+        for phase in ("A", "B") if phases else (None,):
+            contexts.append(Context(f"B-{number}", None, phase))
+            context += [len(contexts) - 1] * (length // (2 if phases else 1))
+    rows = len(context)
+    batch = Batch(
+        "reactor",
+        ("R-1",),
+        np.zeros(rows, np.int32),
+        np.arange(rows, dtype=np.int64) * S,
+        np.full((rows, 2), 1.0),
+        np.ones((rows, 2), np.uint8),
+        tuple(contexts),
+        np.array(context, np.int32),
+        np.arange(rows, dtype=np.int64),
+    )
+    return Polled(0, rows, (batch,), records=rows)
+
+
+def test_a_window_longer_than_half_of_the_shortest_batch_is_a_warning() -> None:
+    # the first and the last batch may be cut by the sample: only the middle ones count
+    cut = batches_of([10, 128, 130, 10])
+    assert judged([cut], settings(window=Window(length=64))) == []
+    ((level, path, message),) = judged([cut], settings(window=Window(length=65)))
+    assert (level, path) == ("warning", f"{CLASS}.window.length")
+    assert "65 samples (1min5s), the shortest batch of the sample lasted 2min8s" in message
+    assert judged([cut], settings(window=Window(length=65), batches=Batches(fresh_window="never"))) == []
+
+
+def test_where_phases_start_fresh_windows_the_shortest_phase_counts() -> None:
+    cut = batches_of([10, 128, 130, 10], phases=True)
+    fresh = Batches(fresh_window="phase")
+    # phases of 5, 64 and 65 rows: the very first and last are not whole, their neighbours of 5 rows are
+    assert judged([cut], settings(window=Window(length=32), batches=fresh)) == [
+        ("warning", f"{CLASS}.window.length", "32 samples (32s), the shortest phase of the sample lasted 5s")
+    ]
+    assert (
+        judged([batches_of([128, 130, 140], phases=True)], settings(window=Window(length=32), batches=fresh))
+        == []
+    )
 
 
 # -- the command ----------------------------------------------------------------------------------------------

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from connectors.records import Batch, Polled, Quality
-from monitor.quantities import NS_PER_S
+from connectors.rows import joined
+from monitor.quantities import NS_PER_S, Duration
 from monitor.settings import AssetClass, Settings
 from monitor.validation.finding import Findings
 from monitor.yaml_lines import Path
@@ -56,12 +58,15 @@ class Survey(NamedTuple):
         assets: what came, by asset.
         rejected: what did not, by reason.
         out_of_range: by class and sensor.
+        shortest_ns: by class, the shortest batch (or phase, where a phase starts a fresh window) that the sample
+            holds from its first row to its last.
     """
 
     records: int
     assets: dict[str, AssetRows]
     rejected: dict[str, Refusal]
     out_of_range: dict[tuple[str, str], OutOfRange]
+    shortest_ns: dict[str, int]
 
 
 def survey(polls: Sequence[Polled], settings: Settings) -> Survey:
@@ -73,11 +78,16 @@ def survey(polls: Sequence[Polled], settings: Settings) -> Survey:
     """
     assets: dict[str, AssetRows] = {}
     out: dict[tuple[str, str], OutOfRange] = {}
+    shortest: dict[str, int] = {}
     for name, asset_class in settings.asset_classes.items():
         batches = [batch for polled in polls for batch in polled.batches if batch.asset_class == name]
         assets |= _assets(batches, name, asset_class)
         out |= _out_of_range(batches, name, asset_class)
-    return Survey(sum(polled.records for polled in polls), assets, _rejected(polls), out)
+        runs = [
+            ns for batch in ([joined(batches)] if batches else []) for ns in _whole_runs(batch, asset_class)
+        ]
+        shortest |= {name: min(runs)} if runs else {}
+    return Survey(sum(polled.records for polled in polls), assets, _rejected(polls), out, shortest)
 
 
 def judge(found: Survey, settings: Settings, at: Path, findings: Findings) -> None:
@@ -104,6 +114,8 @@ def judge(found: Survey, settings: Settings, at: Path, findings: Findings) -> No
             continue
         _judge_sensors(mine, asset_class, place, findings)
         _judge_sampling(mine, asset_class, place, findings)
+        if name in found.shortest_ns:
+            _judge_length(found.shortest_ns[name], asset_class, place, findings)
     for (name, sensor), beyond in found.out_of_range.items():
         low, high = settings.asset_classes[name].sensors[sensor].range or (0.0, 0.0)
         findings.warning(
@@ -154,6 +166,35 @@ def _judge_sampling(
             f"rows come every {period / NS_PER_S:g}s, the grid has a slot every {sampling}",
             "nothing, if that is meant: faster readings are aggregated, slower ones carried forward",
         )
+
+
+def _judge_length(shortest: int, asset_class: AssetClass, at: Path, findings: Findings) -> None:
+    span = Duration(asset_class.window.length * asset_class.sampling)
+    if 2 * span > shortest:
+        what, length = asset_class.batches.fresh_window, asset_class.window.length
+        findings.warning(
+            (*at, "window", "length"),
+            f"{length} samples ({span}), the shortest {what} of the sample lasted {Duration(shortest)}",
+            f"at most half of it: {max(2, shortest // 2 // asset_class.sampling)}",
+        )
+
+
+def _whole_runs(batch: Batch, asset_class: AssetClass) -> list[int]:
+    """Durations in ns of the batches or phases that begin and end within the rows, asset by asset."""
+    fresh = asset_class.batches.fresh_window
+    if fresh == "never":
+        return []
+    names = [(c.batch_id, c.phase if fresh == "phase" else None) for c in batch.contexts]
+    codes = np.array([names.index(name) for name in names])
+    durations: list[int] = []
+    for asset in range(len(batch.assets)):
+        rows = batch.asset == asset
+        time, code = batch.time[rows], codes[batch.context[rows]]
+        starts = np.flatnonzero(np.diff(code)) + 1
+        for first, after in pairwise(starts.tolist()):
+            if names[code[first]][0] is not None:
+                durations.append(int(time[after] - time[first]))
+    return durations
 
 
 def _assets(batches: Sequence[Batch], name: str, asset_class: AssetClass) -> dict[str, AssetRows]:
