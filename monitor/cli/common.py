@@ -16,6 +16,7 @@ from connectors.errors import SettingsError, SinkError, SourceError
 from monitor import __version__
 from monitor.bundles import read_bundle
 from monitor.configuration import Configuration
+from monitor.drift import Detector
 from monitor.errors import BrokerError, ConfigurationError
 from monitor.facts import Identity
 from monitor.model import Model, check_fit
@@ -69,6 +70,8 @@ def load_models(configuration: Configuration) -> dict[str, Model]:
         check_fit(bundle, asset_class, name)
         models[name] = Model(bundle, asset_class)
         models[name].program.warm_up()
+        # Imports river, which takes a second, now: the first window that a detector sees does not wait for it.
+        Detector(asset_class.drift.detector, asset_class.drift.delta)
     return models
 
 
