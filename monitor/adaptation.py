@@ -300,14 +300,6 @@ class Adaptation:
         """Each scorer's limit [n, S] on the bundle's ratio scale (1 as trained), and the combined one [n]."""
         return self._table["limit"][rows], self._table["final"][rows, 1]
 
-    def scorer_limits(self, row: int) -> Floats:
-        """Each scorer's limit [S] on the bundle's ratio scale; 1 as trained."""
-        return self._table["limit"][row].copy()
-
-    def final_limit(self, row: int) -> float:
-        """The combined, smoothed ratio at which the final ratio is 1."""
-        return float(self._table["final"][row, 1])
-
     def state(self, row: int) -> str:
         """STABLE, DRIFT or AWAITING."""
         return State(int(self._table["state"][row])).name
@@ -355,7 +347,7 @@ class Adaptation:
         events = self._notices(rows)
         over = eligible & (final > 1.0)
         self._follow_declarations(rows, end_ns, declared)
-        newly = self._follow_anomalies(rows, end_ns, over, eligible, anomaly_open, declared)
+        newly = self._follow_anomalies(rows, end_ns, over, eligible, anomaly_open)
         for index in np.flatnonzero(newly):
             events += self._stands(int(rows[index]))
         self._calm(rows[~anomaly_open])
@@ -384,13 +376,7 @@ class Adaptation:
     # ---- anomalies and declared changes
 
     def _follow_anomalies(
-        self,
-        rows: Rows,
-        end_ns: NDArray[np.int64],
-        over: Bools,
-        eligible: Bools,
-        opened: Bools,
-        declared: Bools,
+        self, rows: Rows, end_ns: NDArray[np.int64], over: Bools, eligible: Bools, opened: Bools
     ) -> Bools:
         """Track exceedances and open ANOMALYs; True [n] where one begins to stand.
 

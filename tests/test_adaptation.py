@@ -53,6 +53,11 @@ def far(action):
 # ---- the two scenarios that decide
 
 
+def limits_of(adaptation: Adaptation, row: int) -> tuple[np.ndarray, float]:
+    each, combined = adaptation.limits(np.array([row]))
+    return each[0], float(combined[0])
+
+
 def test_a_small_slow_benign_shift_is_detected_re_estimated_and_the_false_alarm_rate_returns():
     """The scores creep up by 0.17 of the limit; no ANOMALY stands; the old limit alarms twice as often as asked."""
     w, n = watch(assets=8), 18_000
@@ -95,10 +100,10 @@ def test_a_declared_step_that_raises_an_anomaly_is_re_estimated_beyond_max_step(
 def test_an_undeclared_step_that_stays_stays_an_anomaly_until_a_person_approves(shift):
     w = watch(assets=4)
     w.run(scores(1, 3000, 4))
-    limits = [w.adaptation.final_limit(row) for row in range(4)]
+    limits = [limits_of(w.adaptation, row)[1] for row in range(4)]
     fault = w.run(scores(2, 50_000 if shift == 1.3 else 6000, 4, shift=shift))
     assert fault.of(VersionSet) == []
-    assert [w.adaptation.final_limit(row) for row in range(4)] == limits
+    assert [limits_of(w.adaptation, row)[1] for row in range(4)] == limits
     assert (w.adaptation.version(w.rows) == 0).all()
     if shift > 1.0:
         assert fault.anomaly[1000:].all()
@@ -291,7 +296,7 @@ def test_rolling_back_restores_the_version_before_under_a_new_number():
     moved = w.run(scores(2, 20_000, shift=0.2), until=lambda event: isinstance(event, VersionSet))
     first = moved.of(VersionSet)[0][1].version
     trained = known().scale.final_limit
-    assert w.adaptation.final_limit(0) == first.scales["combined"]["limit"]
+    assert limits_of(w.adaptation, 0)[1] == first.scales["combined"]["limit"]
     (event,) = w.adaptation.command(0, far("rollback"))
     assert (event.version.version, event.version.trigger, event.version.approved_by) == (
         2,
@@ -299,8 +304,8 @@ def test_rolling_back_restores_the_version_before_under_a_new_number():
         "R. Shift",
     )
     assert (event.version.old_limit, event.version.new_limit) == (first.new_limit, 1.0)
-    assert w.adaptation.final_limit(0) == trained
-    np.testing.assert_array_equal(w.adaptation.scorer_limits(0), [1.0, 1.0])
+    assert limits_of(w.adaptation, 0)[1] == trained
+    np.testing.assert_array_equal(limits_of(w.adaptation, 0)[0], [1.0, 1.0])
     (refused,) = w.adaptation.command(0, far("rollback"))
     assert "no earlier version" in refused.why
 
@@ -492,7 +497,7 @@ def test_untouched_assets_have_the_bundles_ratios():
     rows, u = np.array([1, 0]), np.array([[0.5, 1.5], [2.0, -3.0]])
     np.testing.assert_array_equal(adaptation.scorer_ratios(rows, u), u)
     np.testing.assert_allclose(adaptation.final_ratio(rows, np.array([0.25, 1.25])), [0.0, 1.0])
-    assert adaptation.final_limit(0) == 1.25
+    assert limits_of(adaptation, 0)[1] == 1.25
     assert adaptation.state(0) == "STABLE"
     assert adaptation.drifting(rows).shape == adaptation.stale(rows).shape == (2, 2)
 
