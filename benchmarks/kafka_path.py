@@ -61,7 +61,8 @@ def run(scale: Scale) -> list[Figure]:
     """Both cases on one broker."""
     broker = obtain()
     try:
-        return _backlog(broker, scale, 1) + _backlog(broker, scale, 16) + _live(broker, scale)
+        backlogs = [figure for stride in scale.strides for figure in _backlog(broker, scale, stride)]
+        return backlogs + _live(broker, scale)
     finally:
         broker.stop()
 

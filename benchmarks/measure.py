@@ -26,9 +26,10 @@ class Scale(NamedTuple):
         windows: per call of the score race.
         shapes: (sensors, samples, hidden) of the score race.
         blocks: windows per compiled call.
-        hidden: of the trained bundle; its windows are `sensors` x `length`.
+        scorers: of the trained bundle, in YAML.
         sensors: of the trained bundle.
         length: samples of the trained bundle's windows.
+        strides: of the Kafka backlog.
         backlog: records that wait in Kafka for the daemon.
         live_rate: records a second in the latency case.
         live_seconds: how long.
@@ -41,9 +42,10 @@ class Scale(NamedTuple):
     windows: int
     shapes: tuple[tuple[int, int, int], ...]
     blocks: tuple[int, ...]
-    hidden: int
+    scorers: str
     sensors: int
     length: int
+    strides: tuple[int, ...]
     backlog: int
     live_rate: int
     live_seconds: int
@@ -57,9 +59,11 @@ FULL = Scale(
     windows=1024,
     shapes=((8, 64, 64), (3, 30, 32)),
     blocks=(16, 32, 64, 128, 256),
-    hidden=64,
+    scorers="{lstm_autoencoder: {epochs: 2, epoch_windows: 512}, "
+    "ocnn: {epochs: 2, epoch_windows: 512, alternations: 2, head_steps: 100}}",
     sensors=8,
     length=64,
+    strides=(1, 16),
     backlog=100_000,
     live_rate=500,
     live_seconds=40,
@@ -72,9 +76,10 @@ QUICK = Scale(
     windows=40,
     shapes=((3, 8, 4),),
     blocks=(16, 32),
-    hidden=4,
+    scorers="{pca: {}, var: {}}",
     sensors=3,
     length=8,
+    strides=(1,),
     backlog=400,
     live_rate=100,
     live_seconds=4,

@@ -54,9 +54,8 @@ def configuration(
     sink: str = "{kind: memory}",
     state: str = "{}",
 ) -> str:
-    """YAML of the plant: default scorers at the scale's size, sampled every 100 ms."""
+    """YAML of the plant, sampled every 100 ms."""
     sensors = "\n".join(f"      s{d}: {{unit: Cel, range: [-1000, 1000]}}" for d in range(scale.sensors))
-    network = f"hidden: {scale.hidden}, epochs: 2, epoch_windows: 512"
     return f"""
 site: benchmark
 source: {source}
@@ -71,11 +70,7 @@ asset_classes:
     window: {{length: {scale.length}, stride: {stride}}}
     time: {{lateness: 200ms, max_age: 300ms, max_future: 1h, silence: 2min}}
     calibration: {{nu: 0.02, enough: 1}}
-    scoring:
-      fit_windows: 1024
-      scorers:
-        lstm_autoencoder: {{{network}}}
-        ocnn: {{{network}, alternations: 2, head_steps: 100}}
+    scoring: {{fit_windows: 1024, scorers: {scale.scorers}}}
     alerting: {{on_delay: 0s, off_delay: 500ms, fault_off_delay: 500ms}}
 """
 

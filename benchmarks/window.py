@@ -13,8 +13,8 @@ from benchmarks.measure import Contestant, Figure, Scale, race
 from benchmarks.plant import configuration, faster, normal
 from connectors.records import Batch
 from monitor.configuration import parse
-from monitor.grid import Grid
-from monitor.history import History
+from monitor.event_time.grid import Grid
+from monitor.event_time.history import History
 from monitor.settings import AssetClass
 from tests.worlds import batch_of
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from connectors.ports import Source, Start
 from connectors.records import Polled
 from monitor.checkpoint import Checkpoint
-from monitor.decisions import Decisions, NoDecisions, Piece
 from monitor.errors import StateError
 from monitor.pipeline import Outcome, Pipeline, empty_outcome
+from monitor.thresholds.decisions import Decisions, NoDecisions, Piece
 
 
 class Step(NamedTuple):

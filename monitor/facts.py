@@ -7,13 +7,13 @@ from typing import NamedTuple
 import numpy as np
 
 from connectors.records import NO_CONTEXT, Context
-from monitor import alert_data
-from monitor.alerts import Facts, contributions_of
-from monitor.checks import Fault
+from monitor.alerting import alert_data
+from monitor.alerting.alerts import Facts, contributions_of
+from monitor.alerting.incidents import Kind
+from monitor.event_time.checks import Fault
 from monitor.fold import Fold, Happening, Pass, leading_scorer
-from monitor.incidents import Kind
 from monitor.quantities import iso_time
-from monitor.threshold import p_value
+from monitor.thresholds.threshold import p_value
 
 
 class Identity(NamedTuple):

@@ -20,15 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.records import Batch, Context, Quality
-from monitor.adaptation import Adaptation, AdaptationEvent, Command, Scale
-from monitor.checks import Fault, SensorChecks
-from monitor.declared import Declarations
-from monitor.grid import Grid, Refusal, Silence, Slots
-from monitor.history import History, Ready
-from monitor.incidents import Incidents, Kind, Track, Transition
+from monitor.alerting.incidents import Incidents, Kind, Track, Transition
+from monitor.event_time.checks import Fault, SensorChecks
+from monitor.event_time.grid import Grid, Refusal, Silence, Slots
+from monitor.event_time.history import History, Ready
 from monitor.model import Model
 from monitor.settings import AssetClass
-from monitor.smoothing import Segments, Smoother
+from monitor.thresholds.adaptation import Adaptation, AdaptationEvent, Command, Scale
+from monitor.thresholds.declared import Declarations
+from monitor.thresholds.smoothing import Segments, Smoother
 from monitor.trace import Trace
 
 
@@ -156,7 +156,9 @@ class Fold:
         self.smoother = Smoother(asset_class.scoring.smoothing, asset_class.window.length)
         self.adaptation = Adaptation(
             model.program.scorers,
-            Scale(model.scales.final_median, model.scales.final_limit, model.scales.tau, model.scales.rank_tau),
+            Scale(
+                model.scales.final_median, model.scales.final_limit, model.scales.tau, model.scales.rank_tau
+            ),
             asset_class,
         )
         self.declarations = Declarations(asset_class, model.contexts)

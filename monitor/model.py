@@ -15,10 +15,10 @@ from connectors.records import NO_CONTEXT, Context
 from models.bundle import Bundle
 from models.program import Program, Scored, compile_program
 from models.trajectory import UNTRAINED, Trajectory
-from monitor.declared import TrainedContexts
 from monitor.errors import ConfigurationError
 from monitor.settings import SCORED_ROLES, AssetClass
-from monitor.threshold import rank
+from monitor.thresholds.declared import TrainedContexts
+from monitor.thresholds.threshold import rank
 
 Group = tuple[str | None, str | None]
 """Recipe and phase of the rows that share a trajectory."""

@@ -14,16 +14,16 @@ import msgspec
 import numpy as np
 
 from connectors.records import Batch, OutRecord, Polled, RawRecord
-from monitor.adaptation import AdaptationEvent, Command, VersionSet
-from monitor.alerts import Facts, Origin, build_alert, cloudevent, threshold_event
-from monitor.dead_letters import dead_letter
+from monitor.alerting.alerts import Facts, Origin, build_alert, cloudevent, threshold_event
+from monitor.alerting.dead_letters import dead_letter
+from monitor.alerting.incidents import Kind, silence_alerts
+from monitor.alerting.severity import severity
 from monitor.event_time.refusals import Refusal
 from monitor.facts import Identity, facts_of
 from monitor.fold import Fold, Output
-from monitor.incidents import Kind, silence_alerts
 from monitor.model import Model
 from monitor.settings import Settings
-from monitor.severity import severity
+from monitor.thresholds.adaptation import AdaptationEvent, Command, VersionSet
 from monitor.trace import Trace
 
 MAX_ROWS = 8192

@@ -12,10 +12,10 @@ import numpy as np
 from connectors.ports import Source
 from connectors.records import Channel, OutRecord
 from monitor.checkpoint import MemoryCheckpoint
-from monitor.decisions import Decisions
 from monitor.engine import Engine, Step
-from monitor.incident_log import Incident, incidents_from_alerts
+from monitor.evaluation.incident_log import Incident, incidents_from_alerts
 from monitor.pipeline import Pipeline
+from monitor.thresholds.decisions import Decisions
 from monitor.trace import Trace, joined
 
 

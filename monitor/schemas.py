@@ -18,7 +18,7 @@ from typing import Any, Union, cast
 import msgspec
 from msgspec import Struct
 
-from monitor.alert_data import AlertEvent, ThresholdEvent
+from monitor.alerting.alert_data import AlertEvent, ThresholdEvent
 from monitor.input_data import Columns, DeadLetterHeaders, Frame, Reading
 from monitor.quantities import Duration, Instant
 from monitor.settings import Settings

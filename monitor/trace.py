@@ -57,6 +57,20 @@ class Trace(NamedTuple):
     context: NDArray[np.int32]
 
 
+_PER_WINDOW = (
+    "end",
+    "scored",
+    "coverage",
+    "ratio",
+    "scorer_ratio",
+    "score",
+    "observed",
+    "expected",
+    "contributions",
+    "version",
+)
+
+
 def joined(traces: Sequence[Trace]) -> Trace:
     """Traces of one asset class as one, in order of time within each asset.
 
@@ -72,7 +86,7 @@ def joined(traces: Sequence[Trace]) -> Trace:
     def column(name: str) -> NDArray[Any]:
         return np.concatenate([getattr(trace, name) for trace in traces])[order]
 
-    columns = ["end", "scored", "coverage", "ratio", "scorer_ratio", "score", "observed", "expected", "sigma", "contributions", "version"]
+    columns = (*_PER_WINDOW, "sigma")
     return traces[0]._replace(
         assets=tuple(assets),
         asset=np.concatenate(asset)[order],

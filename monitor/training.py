@@ -28,17 +28,17 @@ from models.scaling import fit_scaling
 from models.scorer import FitRefused, Windows
 from models.trajectory import Trajectory, fit_trajectory
 from monitor import __version__
-from monitor.checks import Fault, SensorChecks, normal_stuck_slots, stuck_slots
-from monitor.declared import TrainedContexts
 from monitor.errors import NuwatchError
-from monitor.grid import Grid, Slots
-from monitor.history import History
+from monitor.event_time.checks import Fault, SensorChecks, normal_stuck_slots, stuck_slots
+from monitor.event_time.grid import Grid, Slots
+from monitor.event_time.history import History
 from monitor.model import Group, Grouping, Scales, group_of, scored_columns
 from monitor.quantities import iso_time
-from monitor.reestimate import combine
 from monitor.settings import AssetClass
-from monitor.smoothing import Segments, Smoother
-from monitor.threshold import (
+from monitor.thresholds.declared import TrainedContexts
+from monitor.thresholds.reestimate import combine
+from monitor.thresholds.smoothing import Segments, Smoother
+from monitor.thresholds.threshold import (
     Estimate,
     ThresholdRefused,
     autocorrelation_time,

@@ -17,9 +17,9 @@ _CACHE = Path(__file__).resolve().parent.parent / ".cache" / "jax"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
-import pytest
+import pytest  # noqa: E402 - the environment comes first
 
-from tests.broker import AnyBroker, Broker, DockerBroker, NoBroker, obtain
+from tests.broker import AnyBroker, Broker, DockerBroker, NoBroker, obtain  # noqa: E402
 
 if TYPE_CHECKING:
     from connectors.kafka import KafkaSink, SinkTopics

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from connectors.records import NO_CONTEXT, Batch, Context, Quality
-from monitor.grid import Grid, GridResult
+from monitor.event_time.grid import Grid, GridResult
 from monitor.settings import AssetClass
 from tests.reference_grid import Row
 

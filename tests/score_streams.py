@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.signal import lfilter
 
-from monitor.adaptation import Adaptation, AdaptationEvent, Scale
 from monitor.quantities import Duration
 from monitor.settings import Alerting, AssetClass, Calibration, DriftSettings, Scoring, Sensor
+from monitor.thresholds.adaptation import Adaptation, AdaptationEvent, Scale
 
 S = 1_000_000_000
 START = 1_700_000_000 * S

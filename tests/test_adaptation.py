@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.adaptation import (
+from monitor.alerting.alerts import Origin, parse_threshold, threshold_event
+from monitor.thresholds.adaptation import (
     Adaptation,
     AwaitingApproval,
     Command,
@@ -21,8 +22,7 @@ from monitor.adaptation import (
     VersionSet,
     combine,
 )
-from monitor.alerts import Origin, parse_threshold, threshold_event
-from monitor.reestimate import run_lengths, smooth, stationary
+from monitor.thresholds.reestimate import run_lengths, smooth, stationary
 from tests.score_streams import SCORERS, START, S, Watch, asset_class, calibrated, raw_scores
 
 NU = 0.02

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.records import Channel, OutRecord, Quality, RawRecord, Reason
-from monitor.alerts import (
+from monitor.alerting.alerts import (
     Alert,
     Batch,
     Contribution,
@@ -36,11 +36,11 @@ from monitor.alerts import (
     parse_threshold,
     threshold_event,
 )
-from monitor.canonical import canonical_json, significant
-from monitor.dead_letters import dead_letter
-from monitor.incidents import SILENCE, EventName, Kind, Transition
-from monitor.messages import duration_text, quantity
-from monitor.short_form import shorten, size_of
+from monitor.alerting.canonical import canonical_json, significant
+from monitor.alerting.dead_letters import dead_letter
+from monitor.alerting.incidents import SILENCE, EventName, Kind, Transition
+from monitor.alerting.messages import duration_text, quantity
+from monitor.alerting.short_form import shorten, size_of
 
 S = 1_000_000_000
 START = 1_795_310_036_123_456_000  # 2026-11-22T01:13:56.123456Z

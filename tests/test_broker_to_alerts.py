@@ -180,7 +180,11 @@ def test_the_daemon_killed_twice_gives_the_incidents_of_a_replay(
     live = {f"skab/{name[:-4].replace('/', '-')}": skab / name for name in FILES}
     recordings(tmp_path / "recordings", live)
 
-    produce(kafka_broker.bootstrap, history, list(frames(skab / "anomaly-free" / "anomaly-free.csv", "skab/normal")))
+    produce(
+        kafka_broker.bootstrap,
+        history,
+        list(frames(skab / "anomaly-free" / "anomaly-free.csv", "skab/normal")),
+    )
     trained = nuwatch(tmp_path, "train", "history.yaml", "--allow-uncalibrated")
     assert "bundle" in trained.stdout
 
@@ -201,7 +205,9 @@ def test_the_daemon_killed_twice_gives_the_incidents_of_a_replay(
     watched.wait_for_snapshots(watched.snapshots() + 4)
     assert watched.end(signal.SIGTERM) == 0
 
-    published = [msgspec.json.decode(r.value) for r in everything(kafka_broker.bootstrap, kafka_topics.alerts)]
+    published = [
+        msgspec.json.decode(r.value) for r in everything(kafka_broker.bootstrap, kafka_topics.alerts)
+    ]
     live_alerts = {event["id"]: event["data"] for event in published}
     assert len(live_alerts) == len(published), "an alert was sent twice although the topic already had it"
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.records import Quality
-from monitor.checks import NEVER, Fault, SensorChecks, normal_stuck_slots, stuck_slots
-from monitor.grid import Slots
+from monitor.event_time.checks import NEVER, Fault, SensorChecks, normal_stuck_slots, stuck_slots
+from monitor.event_time.grid import Slots
 from monitor.quantities import Duration
 from monitor.settings import AssetClass, Sensor
 

@@ -16,7 +16,6 @@ from rich.console import Console
 
 from models.bundle import MANIFEST, TENSORS
 from monitor.cli.demo import ASSET_CLASS, command
-from monitor.comparison import Planted, compare
 from monitor.configuration import parse
 from monitor.data_files import example
 from monitor.demo.board import Board, board_of, note_of
@@ -25,8 +24,9 @@ from monitor.demo.live import Pace
 from monitor.demo.performance import Performance, perform
 from monitor.demo.view import picture, shown
 from monitor.errors import BrokerError
-from monitor.incident_log import Incident
-from monitor.labels import Label
+from monitor.evaluation.comparison import Planted, compare
+from monitor.evaluation.incident_log import Incident
+from monitor.evaluation.labels import Label
 from monitor.plant import SENSORS
 from tests.broker import AnyBroker
 

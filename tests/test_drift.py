@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from river.drift import ADWIN, PageHinkley
 
-from monitor.drift import Detector, expected_false_drifts, from_bytes
+from monitor.thresholds.drift import Detector, expected_false_drifts, from_bytes
 
 KINDS = ["adwin", "page_hinkley", "kswin", "none"]
 FAST = {"adwin": 5000, "page_hinkley": 5000, "kswin": 500, "none": 500}

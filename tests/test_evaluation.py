@@ -8,11 +8,11 @@ import pytest
 from scipy.stats import binomtest
 from sklearn import metrics
 
-from monitor.comparison import Planted, compare
-from monitor.evaluation import evaluate, rate_interval
-from monitor.figures import Counts, Evaluation
-from monitor.incident_log import Contribution, incidents_from_alerts
-from monitor.labels import Interval, Labels, from_column, from_intervals
+from monitor.evaluation.comparison import Planted, compare
+from monitor.evaluation.evaluate import evaluate, rate_interval
+from monitor.evaluation.figures import Counts, Evaluation
+from monitor.evaluation.incident_log import Contribution, incidents_from_alerts
+from monitor.evaluation.labels import Interval, Labels, from_column, from_intervals
 from tests.traces import T0, S, incident, trace_of
 
 NAN = float("nan")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.records import NO_CONTEXT, Context, Quality, Reason
-from monitor.grid import Grid
+from monitor.event_time.grid import Grid
 from monitor.quantities import Duration
 from monitor.settings import AssetClass, Batches, EventTime, Sensor, Window
 from tests.grid_streams import bits, cut, grid_of, push, row, slots_of

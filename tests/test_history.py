@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.history import History, Ready
+from monitor.event_time.history import History, Ready
 
 ASSETS, SENSORS = 3, 2
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.incidents import (
+from monitor.alerting.incidents import (
     SILENCE,
     EventName,
     Incidents,
@@ -20,7 +20,7 @@ from monitor.incidents import (
     silence_alerts,
     silence_raised,
 )
-from monitor.severity import severity, severity_class
+from monitor.alerting.severity import severity, severity_class
 
 S = 1_000_000_000
 RAISED, UPDATED, CLEARED = EventName.RAISED, EventName.UPDATED, EventName.CLEARED

@@ -9,7 +9,17 @@ import pytest
 
 from connectors.records import Batch, OutRecord
 from monitor.pipeline import Pipeline
-from tests.worlds import World, alerts, autoregressive, batch_of, by_asset, configuration_text, pick, run, world
+from tests.worlds import (
+    World,
+    alerts,
+    autoregressive,
+    batch_of,
+    by_asset,
+    configuration_text,
+    pick,
+    run,
+    world,
+)
 
 SIZES = {"8x64x64": (8, 64, 64), "32x128x128": (32, 128, 128)}
 
@@ -33,7 +43,11 @@ def stream(trained: World) -> Batch:
     values["plant/1"][150:, 2] = values["plant/1"][150, 2]
     values["plant/2"][150:, 0] = np.nan
     batch = batch_of(values)
-    gap = (batch.asset == 3) & (batch.time >= batch.time[0] + 140 * 10**9) & (batch.time < batch.time[0] + 290 * 10**9)
+    gap = (
+        (batch.asset == 3)
+        & (batch.time >= batch.time[0] + 140 * 10**9)
+        & (batch.time < batch.time[0] + 290 * 10**9)
+    )
     batch = pick(batch, np.flatnonzero(~gap))
     order = np.arange(len(batch.time))
     swapped = np.random.default_rng(1).choice(len(order) - 20, 40, replace=False)

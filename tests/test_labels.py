@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from connectors.records import TimeLayout
-from monitor.labels import Interval, Label, Labels, LabelsError, from_column, from_intervals, read
+from monitor.evaluation.labels import Interval, Label, Labels, LabelsError, from_column, from_intervals, read
 
 S = 1_000_000_000
 T0 = 1_767_225_600 * S  # 2026-01-01T00:00:00Z

@@ -13,10 +13,10 @@ import pytest
 from rich.console import Console
 
 from connectors.records import Context
-from monitor.comparison import Planted, compare
-from monitor.evaluation import evaluate
-from monitor.incident_log import Contribution, Incident
-from monitor.labels import Interval, Labels, from_intervals
+from monitor.evaluation.comparison import Planted, compare
+from monitor.evaluation.evaluate import evaluate
+from monitor.evaluation.incident_log import Contribution, Incident
+from monitor.evaluation.labels import Interval, Labels, from_intervals
 from monitor.quantities import NS_PER_S
 from monitor.report import (
     ReplayMeta,
@@ -32,7 +32,7 @@ from monitor.report.charts import Line, line_chart, x_axis, y_axis
 from monitor.report.columns import columns_of
 from monitor.report.markup import Markup, data_block, duration, number, percent, tag
 from monitor.report.scales import Linear, bend, nice_ticks, tick_text, time_ticks
-from monitor.threshold import Estimate
+from monitor.thresholds.threshold import Estimate
 from monitor.trace import Trace
 from tests.traces import T0, S, incident, trace_of
 

@@ -12,10 +12,20 @@ import numpy as np
 import pytest
 
 from connectors.records import Batch, Channel, OutRecord
-from monitor.adaptation import Command
 from monitor.pipeline import Pipeline
+from monitor.thresholds.adaptation import Command
 from monitor.trace import Trace, joined
-from tests.worlds import SECOND, START, World, autoregressive, batch_of, configuration_text, pick, polled, world
+from tests.worlds import (
+    SECOND,
+    START,
+    World,
+    autoregressive,
+    batch_of,
+    configuration_text,
+    pick,
+    polled,
+    world,
+)
 
 SENSORS = 4
 NU = 0.02
@@ -24,7 +34,9 @@ ASSET = "plant/0"
 
 @pytest.fixture(scope="module")
 def trained() -> World:
-    extra = "    drift: {settle: 1min, samples: 4000, max_total: 5}\n    alerting: {on_delay: 5s, off_delay: 30s}"
+    extra = (
+        "    drift: {settle: 1min, samples: 4000, max_total: 5}\n    alerting: {on_delay: 5s, off_delay: 30s}"
+    )
     text = configuration_text(SENSORS, 16, "{pca: {}, var: {}}", extra, setpoint=True, nu=NU)
     history = {f"plant/{n}": with_setpoint(autoregressive(n, 8000, SENSORS, pull=0.5)) for n in range(2)}
     return world(text, [batch_of(history)])
@@ -84,7 +96,7 @@ def test_a_declared_set_point_change_is_re_estimated_and_the_asked_rate_returns(
     watched.feed(moved[:100])
     assert "ANOMALY" in watched.kinds("RAISED")
     watched.feed(moved[100:])
-    assert [version["trigger"] for version in watched.versions()][0] == "declared"
+    assert watched.versions()[0]["trigger"] == "declared"
     assert watched.versions()[0]["approved_by"] == "rule"
     assert watched.anomalies()[-1]["event"] == "CLEARED"
     assert 0.5 * NU < watched.rate(10_000) < 1.6 * NU

@@ -17,13 +17,13 @@ from connectors.codec import Codec
 from connectors.kafka.settings import SinkTopics
 from connectors.records import ClassLayout, Layout, OutRecord, RawRecord, Reason, SensorLayout
 from monitor import input_data, schemas
-from monitor.adaptation import ThresholdVersion
-from monitor.alerts import Facts, Fault, Origin, Threshold, build_alert, cloudevent, threshold_event
-from monitor.dead_letters import dead_letter
-from monitor.incidents import EventName, Kind, Transition
+from monitor.alerting.alerts import Facts, Fault, Origin, Threshold, build_alert, cloudevent, threshold_event
+from monitor.alerting.dead_letters import dead_letter
+from monitor.alerting.incidents import EventName, Kind, Transition
+from monitor.alerting.short_form import shorten, size_of
 from monitor.quantities import Duration
 from monitor.schemas import asyncapi, attribute_texts, documents, render, settings_schema
-from monitor.short_form import shorten, size_of
+from monitor.thresholds.adaptation import ThresholdVersion
 from tests.schema_checker import resolve, violations
 from tests.test_alerts import ASSET, DESIGN_EXAMPLE, FACTS, SOURCE, VERSION
 

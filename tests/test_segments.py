@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monitor import segments
+from monitor.event_time import segments
 
 
 def sorted_segments(rng: np.random.Generator, count: int) -> np.ndarray:

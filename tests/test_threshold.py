@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from monitor.threshold import (
+from monitor.thresholds.threshold import (
     ThresholdRefused,
     autocorrelation_time,
     bootstrap_interval,

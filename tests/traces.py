@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.records import NO_CONTEXT
-from monitor.incident_log import Contribution, Incident
+from monitor.evaluation.incident_log import Contribution, Incident
 from monitor.trace import Trace
 
 S = 1_000_000_000

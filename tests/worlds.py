@@ -107,7 +107,10 @@ def batch_of(
 
 def pick(batch: Batch, index: np.ndarray | slice) -> Batch:
     return batch._replace(
-        **{name: getattr(batch, name)[index] for name in ("asset", "time", "values", "quality", "context", "offset")}
+        **{
+            name: getattr(batch, name)[index]
+            for name in ("asset", "time", "values", "quality", "context", "offset")
+        }
     )
 
 
@@ -133,7 +136,17 @@ def run(
 
 def by_asset(trace: Trace) -> dict[str, dict[str, bytes]]:
     """Every figure of every asset's windows, bit for bit."""
-    columns = ("end", "scored", "coverage", "ratio", "scorer_ratio", "score", "observed", "expected", "contributions")
+    columns = (
+        "end",
+        "scored",
+        "coverage",
+        "ratio",
+        "scorer_ratio",
+        "score",
+        "observed",
+        "expected",
+        "contributions",
+    )
     return {
         name: {column: getattr(trace, column)[trace.asset == number].tobytes() for column in columns}
         for number, name in enumerate(trace.assets)

@@ -16,11 +16,11 @@ from connectors.errors import SettingsError, SinkError, SourceError
 from monitor import __version__
 from monitor.bundles import read_bundle
 from monitor.configuration import Configuration
-from monitor.drift import Detector
 from monitor.errors import BrokerError, ConfigurationError
 from monitor.facts import Identity
 from monitor.model import Model, check_fit
 from monitor.pipeline import Pipeline
+from monitor.thresholds.drift import Detector
 from monitor.training import configuration_hash
 
 config_argument = click.argument(

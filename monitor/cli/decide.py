@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from monitor.configuration import read
-from monitor.decisions import Decision, append_decision
+from monitor.thresholds.decisions import Decision, append_decision
 
 
 @click.command(

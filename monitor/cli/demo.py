@@ -11,10 +11,10 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from monitor.comparison import Comparison
     from monitor.configuration import Configuration
     from monitor.demo.feed import Feed
     from monitor.demo.performance import Performance
+    from monitor.evaluation.comparison import Comparison
     from monitor.trace import Trace
     from monitor.training import Trained
 
@@ -182,9 +182,9 @@ def _close(
     alerts: list[dict[str, Any]],
     where: str,
 ) -> None:
-    from monitor.comparison import compare
     from monitor.demo.closing import closing_table, write_alerts, write_report
-    from monitor.incident_log import incidents_from_alerts
+    from monitor.evaluation.comparison import compare
+    from monitor.evaluation.incident_log import incidents_from_alerts
 
     incidents = incidents_from_alerts(alerts)
     comparison = compare(performance.planted, incidents)

@@ -13,20 +13,20 @@ from rich.console import Console
 
 from connectors.records import Channel
 from monitor import __version__
-from monitor import labels as labelling
 from monitor.cli.common import config_argument, connector_errors, load_models, pipeline_factory
 from monitor.configuration import Configuration, read
 from monitor.connect import layout_of, make_source, recordings, topic_name
-from monitor.decisions import TimedDecisions, read_decisions
 from monitor.engine import Step
 from monitor.errors import UsageError
-from monitor.evaluation import evaluate
-from monitor.incident_log import Incident
-from monitor.labels import UNLABELLED, Labels
+from monitor.evaluation import labels as labelling
+from monitor.evaluation.evaluate import evaluate
+from monitor.evaluation.incident_log import Incident
+from monitor.evaluation.labels import UNLABELLED, Labels
 from monitor.model import Model
 from monitor.quantities import NS_PER_S
 from monitor.replay import Replayed, newest, replay
 from monitor.report import ReplayMeta, replay_report, text_table
+from monitor.thresholds.decisions import TimedDecisions, read_decisions
 
 
 @click.command(

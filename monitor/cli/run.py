@@ -13,10 +13,10 @@ from monitor.cli.common import config_argument, connector_errors, load_models, p
 from monitor.configuration import read
 from monitor.connect import make_sink, make_source, topic_name
 from monitor.daemon import Daemon, Stop
-from monitor.decisions import JournalledDecisions
 from monitor.engine import Engine
 from monitor.errors import UsageError
 from monitor.quantities import Instant
+from monitor.thresholds.decisions import JournalledDecisions
 
 
 @click.command(

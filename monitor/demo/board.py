@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.records import NO_CONTEXT, Batch, Channel, Context
-from monitor.comparison import Planted
+from monitor.alerting.messages import quantity
 from monitor.demo.live import Portion
 from monitor.demo.performance import Performance
-from monitor.messages import quantity
+from monitor.evaluation.comparison import Planted
 from monitor.quantities import NS_PER_S
 from monitor.trace import Trace
 

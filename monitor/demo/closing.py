@@ -13,11 +13,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from monitor.comparison import Comparison, FalseIncident, Outcome
 from monitor.demo.performance import Performance
 from monitor.errors import StateError
-from monitor.incident_log import Incident
-from monitor.labels import Interval, Labels, from_intervals
+from monitor.evaluation.comparison import Comparison, FalseIncident, Outcome
+from monitor.evaluation.incident_log import Incident
+from monitor.evaluation.labels import Interval, Labels, from_intervals
 from monitor.quantities import NS_PER_S, Instant
 from monitor.report.markup import duration
 from monitor.settings import AssetClass
@@ -111,7 +111,7 @@ def write_report(
     Raises:
         StateError: the file cannot be written.
     """
-    from monitor.evaluation import evaluate  # scikit-learn takes a second to import
+    from monitor.evaluation.evaluate import evaluate  # scikit-learn takes a second to import
     from monitor.report import ReplayMeta, replay_report
 
     labels = labels_of(performance)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from monitor.comparison import Planted
+from monitor.evaluation.comparison import Planted
 from monitor.plant import (
     BatchRun,
     Event,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.event_time.readings import Rows
-from monitor.segments import Positions, numbers_of, prefix_maximum, shifted, starts_of
+from monitor.event_time.segments import Positions, numbers_of, prefix_maximum, shifted, starts_of
 from monitor.table import Table
 
 UNSEEN = -(2**62)

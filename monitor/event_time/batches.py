@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.event_time.contexts import Contexts
-from monitor.segments import Positions, ends_of, latest_true, shifted
+from monitor.event_time.segments import Positions, ends_of, latest_true, shifted
 from monitor.settings import AssetClass
 from monitor.table import Table
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.records import Quality
-from monitor.segments import Positions, ends_of, latest_true
+from monitor.event_time.segments import Positions, ends_of, latest_true
 from monitor.settings import AssetClass
 from monitor.table import Table
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.event_time.readings import Readings
+from monitor.event_time.segments import Positions
 from monitor.event_time.watermark import Progress
-from monitor.segments import Positions
 from monitor.settings import AssetClass
 from monitor.table import Table
 

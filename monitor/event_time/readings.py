@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.records import Quality
-from monitor.segments import Positions, numbers_of, starts_of
+from monitor.event_time.segments import Positions, numbers_of, starts_of
 
 
 class Rows(NamedTuple):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from connectors.records import Quality
 from monitor.event_time.admission import UNSEEN
 from monitor.event_time.readings import Rows
-from monitor.segments import Positions, ends_of, numbers_of, prefix_maximum, shifted, starts_of
+from monitor.event_time.segments import Positions, ends_of, numbers_of, prefix_maximum, shifted, starts_of
 from monitor.settings import AssetClass
 from monitor.table import Table
 

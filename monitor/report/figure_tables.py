@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monitor.figures import Evaluation, Figures
+from monitor.evaluation.figures import Evaluation, Figures
 from monitor.report.markup import Markup, duration, join, number, percent, tag, whole
 from monitor.report.page import table
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.incident_log import Contribution, Incident
-from monitor.labels import Labels
+from monitor.evaluation.incident_log import Contribution, Incident
+from monitor.evaluation.labels import Labels
 from monitor.quantities import NS_PER_S, iso_time
 from monitor.report.markup import Markup, duration, join, number, percent, tag
 from monitor.report.page import table

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from monitor.asset_view import AssetView, asset_views
-from monitor.figures import Evaluation
-from monitor.incident_log import Incident
-from monitor.labels import Label, Labels
+from monitor.evaluation.asset_view import AssetView, asset_views
+from monitor.evaluation.figures import Evaluation
+from monitor.evaluation.incident_log import Incident
+from monitor.evaluation.labels import Label, Labels
 from monitor.quantities import NS_PER_S
 from monitor.report import figure_tables as tables
 from monitor.report.charts import Axis, Group, Line, histogram, line_chart, mark, x_axis, y_axis

@@ -8,8 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from monitor.comparison import Comparison, Outcome
-from monitor.figures import Detection, Evaluation, Figures, Rate
+from monitor.evaluation.comparison import Comparison, Outcome
+from monitor.evaluation.figures import Detection, Evaluation, Figures, Rate
 from monitor.report.markup import duration, number, percent, whole
 
 MOST_ASSETS = 12

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.incident_log import Incident
-from monitor.labels import Interval
+from monitor.evaluation.incident_log import Incident
+from monitor.evaluation.labels import Interval
 from monitor.quantities import NS_PER_S, iso_time
 from monitor.report import paths
 from monitor.report.charts import swatch

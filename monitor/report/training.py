@@ -13,7 +13,7 @@ from monitor.quantities import iso_time
 from monitor.report.charts import Group, histogram, training_curve
 from monitor.report.markup import Markup, join, number, percent, tag
 from monitor.report.page import facts, notes, page, table, tiles
-from monitor.threshold import Estimate
+from monitor.thresholds.threshold import Estimate
 
 
 class SensorRow(NamedTuple):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from monitor.alert_data import Contribution, Fault, Score, Window
-from monitor.incidents import EventName, Kind, Transition
+from monitor.alerting.alert_data import Contribution, Fault, Score, Window
+from monitor.alerting.incidents import EventName, Kind, Transition
 from monitor.quantities import NS_PER_S, Duration, iso_time
 
 SHOWN_SENSORS = 3

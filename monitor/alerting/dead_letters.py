@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from connectors.records import Channel, OutRecord, RawRecord, Reason, headers_of
-from monitor.alerts import ID_HEADER
+from monitor.alerting.alerts import ID_HEADER
 from monitor.quantities import iso_time
 
 REASON_HEADER = "x-error-reason"

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from monitor.incidents import EventName, Kind, State
+from monitor.alerting.incidents import EventName, Kind, State
 
 MAX_CONTRIBUTIONS = 8
 MAX_TEXT = 500

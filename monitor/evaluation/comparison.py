@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from monitor.incident_log import FAULT_KINDS, Incident
+from monitor.evaluation.incident_log import FAULT_KINDS, Incident
 from monitor.quantities import NS_PER_S, iso_time
 
 

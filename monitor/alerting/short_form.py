@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from connectors.records import Channel, OutRecord, headers_of
-from monitor.canonical import canonical_json
+from monitor.alerting.canonical import canonical_json
 
 SIZE_HEADER = "x-error-original-size"
 """On a cut dead letter: the size of the original value, in bytes."""

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.records import Quality
+from monitor.event_time.grid import Slots
 from monitor.event_time.readings import usable
-from monitor.grid import Slots
-from monitor.segments import Positions, ends_of, latest_true, numbers_of, shifted, starts_of
+from monitor.event_time.segments import Positions, ends_of, latest_true, numbers_of, shifted, starts_of
 from monitor.settings import SCORED_ROLES, AssetClass, Sensor
 from monitor.table import Table
 

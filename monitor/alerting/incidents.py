@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from monitor.alerting.severity import severity, severity_class
 from monitor.quantities import NS_PER_S
-from monitor.severity import severity, severity_class
 from monitor.table import Table
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
@@ -16,9 +17,9 @@ import msgspec
 import numpy as np
 
 from connectors.records import Batch, Polled
-from monitor.adaptation import Command
 from monitor.errors import ConfigurationError, StateError
 from monitor.quantities import Instant
+from monitor.thresholds.adaptation import Command
 
 INBOX = "decisions.jsonl"
 JOURNAL = "journal.jsonl"
@@ -97,6 +98,7 @@ class TimedDecisions:
 
     def pieces(self, polled: Polled, assets: Mapping[str, str]) -> Iterator[Piece]:
         """See `Decisions`."""
+        del assets
         due = {d: at for d in self._waiting if (at := _first_later(polled, d)) is not None}
         self._waiting = [d for d in self._waiting if d not in due]
         yield from _cut(polled, due)
@@ -258,7 +260,7 @@ def _cut(polled: Polled, due: Mapping[Decision, int]) -> Iterator[Piece]:
         return
     cuts = sorted(set(due.values()))
     bounds = [-1, *cuts, polled.position]
-    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+    for low, high in pairwise(bounds):
         acting = [decision for decision, at in due.items() if at == low]
         yield Piece(acting, _between(polled, low, high))
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.records import Channel, OutRecord, Quality, headers_of
-from monitor.alert_data import (
+from monitor.alerting.alert_data import (
     MAX_CONTRIBUTIONS,
     MAX_TEXT,
     Alert,
@@ -32,11 +32,11 @@ from monitor.alert_data import (
     ThresholdEvent,
     Window,
 )
-from monitor.canonical import canonical_json
-from monitor.incidents import EventName, Kind, State, Transition
-from monitor.messages import anomaly_message, condition_message, fault_message, gap_message
+from monitor.alerting.canonical import canonical_json
+from monitor.alerting.incidents import EventName, Kind, State, Transition
+from monitor.alerting.messages import anomaly_message, condition_message, fault_message, gap_message
+from monitor.alerting.severity import severity
 from monitor.quantities import iso_time
-from monitor.severity import severity
 
 __all__ = [
     "Alert",

@@ -23,9 +23,9 @@ from monitor.event_time.derived import Derived
 from monitor.event_time.gaps import Gaps
 from monitor.event_time.readings import Readings, Rows, collect, pack, unpack, usable
 from monitor.event_time.refusals import Frames, Refusal
+from monitor.event_time.segments import Positions, first_reaching, numbers_of, starts_of
 from monitor.event_time.watermark import Progress, Watermark
 from monitor.quantities import Duration, iso_time
-from monitor.segments import Positions, first_reaching, numbers_of, starts_of
 from monitor.settings import AssetClass
 
 _FEW_CONTEXTS = 1024

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.segments import Positions, ends_of, latest_true, numbers_of, starts_of
+from monitor.event_time.segments import Positions, ends_of, latest_true, numbers_of, starts_of
 from monitor.table import Table
 
 

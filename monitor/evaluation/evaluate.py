@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
-from monitor.asset_view import AssetView, asset_views
-from monitor.figures import (
+from monitor.evaluation.asset_view import AssetView, asset_views
+from monitor.evaluation.figures import (
     Counts,
     Decisive,
     Delays,
@@ -27,10 +27,10 @@ from monitor.figures import (
     Rate,
     ScorerFigures,
 )
-from monitor.incident_log import Incident
-from monitor.labels import UNLABELLED, Label, Labels
+from monitor.evaluation.incident_log import Incident
+from monitor.evaluation.labels import UNLABELLED, Label, Labels
 from monitor.quantities import NS_PER_S, iso_time
-from monitor.threshold import autocorrelation_time
+from monitor.thresholds.threshold import autocorrelation_time
 from monitor.trace import Trace
 
 _NS_PER_DAY = 86_400 * NS_PER_S

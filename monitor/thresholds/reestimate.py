@@ -1,7 +1,7 @@
 """New limits from newly collected scores: what a re-estimation would set, and whether the scores support it.
 
 Pure functions over a collection in time order; what may be done with the result is decided in
-`monitor.adaptation`. Shape letters: n windows, S scorers.
+`monitor.thresholds.adaptation`. Shape letters: n windows, S scorers.
 
 Units. ``u`` is a scorer's score on the bundle's ratio scale: 0 its calibration median, 1 its trained limit.
 A version's scales map u to the scorer's ratio, and the combined, smoothed ratio to the final one. Factors
@@ -20,7 +20,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from monitor.threshold import Estimate, estimate, limit_and_median, nu_quantile, ratio
+from monitor.thresholds.threshold import Estimate, estimate, limit_and_median, nu_quantile, ratio
 
 Combine = Literal["any", "all"]
 Floats = NDArray[np.float64]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.records import Context
-from monitor.grid import Slots
+from monitor.event_time.grid import Slots
 from monitor.settings import AssetClass
 from monitor.table import Table
 

@@ -38,7 +38,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from monitor.adaptation_events import (
+from monitor.settings import AssetClass
+from monitor.table import Table
+from monitor.thresholds.adaptation_events import (
     AdaptationEvent,
     AwaitingApproval,
     Command,
@@ -48,11 +50,9 @@ from monitor.adaptation_events import (
     ThresholdVersion,
     VersionSet,
 )
-from monitor.drift import Detector, from_bytes
-from monitor.reestimate import SCALE_SHARE, Combine, Refit, Scales, combine, refit, stationary
-from monitor.settings import AssetClass
-from monitor.table import Table
-from monitor.threshold import ThresholdRefused, rank, ratio, required, smallest_sample
+from monitor.thresholds.drift import Detector, from_bytes
+from monitor.thresholds.reestimate import SCALE_SHARE, Combine, Refit, Scales, combine, refit, stationary
+from monitor.thresholds.threshold import ThresholdRefused, rank, ratio, required, smallest_sample
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.figures import Detection
-from monitor.incident_log import FAULT_KINDS, Incident
-from monitor.labels import Interval, Label, Labels
+from monitor.evaluation.figures import Detection
+from monitor.evaluation.incident_log import FAULT_KINDS, Incident
+from monitor.evaluation.labels import Interval, Label, Labels
 from monitor.quantities import NS_PER_S
 from monitor.trace import Trace
 

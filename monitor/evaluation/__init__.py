@@ -1,0 +1,1 @@
+"""Judging a replay: labels, causal figures, planted against found."""
