@@ -15,14 +15,15 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer
+from kafka.structs import TopicPartition
 from numpy.typing import NDArray
 
 from benchmarks.measure import Figure, Scale
@@ -162,7 +163,7 @@ def _produce(bootstrap: str, topic: str, records: Sequence[RawRecord], pace: int
     producer.close()
 
 
-def _read(bootstrap: str, topic: str, enough: Any = None) -> Log:
+def _read(bootstrap: str, topic: str, enough: Callable[[Log], bool] | None = None) -> Log:
     """A topic from its beginning to its present end, or until there is enough."""
     consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False)
     tops = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic)]
@@ -230,7 +231,7 @@ class _Daemon:
 
 
 @contextmanager
-def _daemon(broker: AnyBroker, topics: Topics, scale: Scale, stride: int) -> Iterator[_Daemon]:
+def _daemon(broker: AnyBroker, topics: Topics, scale: Scale, stride: int) -> Generator[_Daemon]:
     bootstrap = f"kind: kafka, bootstrap_servers: ['{broker.bootstrap}']"
     out = f"{{alerts: {topics.alerts}, thresholds: {topics.thresholds}, dead_letter: {topics.dead_letter}}}"
     text = configuration(

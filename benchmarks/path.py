@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -46,7 +46,7 @@ def _case(plant: Plant, assets: int, rows: int, stride: int) -> list[Figure]:
     whole = sum(clock.own.values())
     return figures + [
         Figure(f"{case}: shares", stage, "share of the time", None, seconds / whole)
-        for stage, seconds in clock.own.most_common()
+        for stage, seconds in sorted(clock.own.items(), key=lambda item: -item[1])
     ]
 
 
@@ -86,7 +86,7 @@ class Stages:
     """Own time of each stage: what it calls counts for the callee."""
 
     def __init__(self) -> None:
-        self.own: Counter[str] = Counter()
+        self.own: defaultdict[str, float] = defaultdict(float)
         self._inner = [0.0]
 
     def watch(self, owner: Any, method: str, stage: str) -> None:

@@ -115,7 +115,8 @@ def _flax(bundle: Bundle) -> Any:
 
     @jax.jit
     def score(variables: Any, values: jax.Array, mask: jax.Array) -> Scores:
-        off = residuals_of(Windows(values, mask), network.apply(variables, values), scorer.spec.tail)
+        rebuilt: Any = network.apply(variables, values)
+        off = residuals_of(Windows(values, mask), rebuilt, scorer.spec.tail)
         last, last_shares = weighed(off.last, off.last_real, params["last_precision"])
         mean, mean_shares = weighed(off.mean, off.mean_real, params["mean_precision"])
         return Scores(last + mean, last_shares + mean_shares, off.expected)
