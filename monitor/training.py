@@ -25,7 +25,7 @@ from models.imputation import fit_imputation
 from models.program import Program, compile_program
 from models.registry import get_scorer
 from models.scaling import fit_scaling
-from models.scorer import FitRefused, Windows
+from models.scorer import FitRefused, Params, Scorer, Windows
 from models.trajectory import Trajectory, fit_trajectory
 from monitor import __version__
 from monitor.errors import NuwatchError
@@ -321,10 +321,19 @@ def _fit_scorers(
         told.stage(f"fitting {name}")
         scorer = get_scorer(name)
         spec = build_spec(scorer.spec, options)
-        result = scorer.fit(key, windows, spec, told.step)
+        result = scorer.fit(key, windows, spec, told.step, **_started(scorer, spec, fitted))
         fitted.append(TrainedScorer(name, spec, result.params))
         curves[name] = result.curves
     return tuple(fitted), curves
+
+
+def _started(scorer: Scorer, spec: Any, fitted: Sequence[TrainedScorer]) -> dict[str, Params]:
+    """What a scorer can start from: another one of the same size that is fitted already."""
+    for one in fitted:
+        same = all(getattr(one.spec, name, None) == getattr(spec, name, None) for name in ("hidden", "tail"))
+        if one.name == scorer.starts_from and same:
+            return {"pretrained": one.params}
+    return {}
 
 
 def _fit_windows(asset_class: AssetClass, rows: _Rows, normal: _Normal) -> Windows:

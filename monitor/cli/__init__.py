@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -53,10 +55,18 @@ def nuwatch() -> None:
     """
 
 
+def _keep_compiled_programs() -> None:
+    """Let JAX keep what it compiled between runs: most of a start is compilation. JAX reads this at import."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "nuwatch" / "jax"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+
 def main() -> None:
     """Entry point of the console script: errors become one message and an exit code."""
     from monitor.errors import NuwatchError
 
+    _keep_compiled_programs()
     try:
         outcome: Any = nuwatch.main(standalone_mode=False)
     except click.exceptions.Abort:

@@ -6,10 +6,8 @@ import logging
 import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import click
 import structlog
 
 from connectors.errors import SettingsError, SinkError, SourceError
@@ -22,10 +20,6 @@ from monitor.model import Model, check_fit
 from monitor.pipeline import Pipeline
 from monitor.thresholds.drift import Detector
 from monitor.training import configuration_hash
-
-config_argument = click.argument(
-    "config", type=click.Path(path_type=Path, dir_okay=False), default="nuwatch.yaml", required=False
-)
 
 
 def start_logging(verbose: bool = False) -> Any:

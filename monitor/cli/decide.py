@@ -8,9 +8,6 @@ from pathlib import Path
 
 import click
 
-from monitor.configuration import read
-from monitor.thresholds.decisions import Decision, append_decision
-
 
 @click.command(
     "decide",
@@ -37,6 +34,9 @@ def command(action: str, asset: str, config: Path, by: str) -> None:
     new threshold version, which carries your name. The decision is journalled in the state folder with its place
     in the stream, so that a restart repeats it.
     """
+    from monitor.configuration import read
+    from monitor.thresholds.decisions import Decision, append_decision
+
     configuration = read(config)
     moment = datetime.now(UTC).isoformat(timespec="milliseconds")
     decision = Decision(asset, action, by, moment)  # type: ignore[arg-type] # click has checked the choice

@@ -1,22 +1,12 @@
-"""`nuwatch run`: the daemon."""
+"""`nuwatch run`: its options and its help; the work is in `monitor.cli.jobs.run`."""
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
 import click
 
-from connectors.ports import Start
-from monitor.checkpoint import FileCheckpoint
-from monitor.cli.common import config_argument, connector_errors, load_models, pipeline_factory, start_logging
-from monitor.configuration import read
-from monitor.connect import make_sink, make_source, topic_name
-from monitor.daemon import Daemon, Stop
-from monitor.engine import Engine
-from monitor.errors import UsageError
-from monitor.quantities import Instant
-from monitor.thresholds.decisions import JournalledDecisions
+from monitor.cli.arguments import config_argument
 
 
 @click.command(
@@ -46,35 +36,6 @@ def command(config: Path, start: str, verbose: bool) -> None:
     offsets are committed only after that. After a crash the daemon goes on from the last snapshot and repeats what
     followed: the same alerts with the same ids, and those that the alert topic already has are not sent again.
     """
-    log = start_logging(verbose)
-    configuration = read(config)
-    begin = _start(start)
-    stop = Stop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop.ask)
-    models = load_models(configuration)
-    state = configuration.settings.state
-    folder = configuration.folder / state.directory
-    with connector_errors():
-        source = make_source(configuration)
-        checkpoint = FileCheckpoint(folder, make_sink(configuration), state.drain.seconds)
-        engine = Engine(
-            source,
-            checkpoint,
-            pipeline_factory(configuration, models, topic_name(configuration), replay=False),
-            {name: model.bundle_id for name, model in models.items()},
-            JournalledDecisions(folder),
-        )
-        recompiles = lambda: sum(model.program.recompiles for model in models.values())  # noqa: E731 - one use
-        Daemon(engine, state, stop, log, recompiles).run(begin)
+    from monitor.cli.jobs.run import run_command
 
-
-def _start(text: str) -> Start:
-    if text == "earliest":
-        return "earliest"
-    if text == "latest":
-        return "latest"
-    try:
-        return int(Instant.parse(text))
-    except ValueError as error:
-        raise UsageError(f"--start: expected earliest, latest or a time: {error}") from None
+    return run_command(config, start, verbose)

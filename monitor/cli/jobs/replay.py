@@ -1,0 +1,152 @@
+"""`nuwatch replay`: recorded data through the pipeline that runs live."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+
+from connectors.records import Channel
+from monitor import __version__
+from monitor.cli.common import connector_errors, load_models, pipeline_factory
+from monitor.configuration import Configuration, read
+from monitor.connect import layout_of, make_source, recordings, topic_name
+from monitor.engine import Step
+from monitor.errors import UsageError
+from monitor.evaluation import labels as labelling
+from monitor.evaluation.evaluate import evaluate
+from monitor.evaluation.incident_log import Incident
+from monitor.evaluation.labels import UNLABELLED, Labels
+from monitor.model import Model
+from monitor.quantities import NS_PER_S
+from monitor.replay import Replayed, newest, replay
+from monitor.report import ReplayMeta, replay_report, text_table
+from monitor.thresholds.decisions import TimedDecisions, read_decisions
+
+
+def replay_command(
+    config: Path,
+    files: tuple[Path, ...],
+    labels_file: Path | None,
+    label_column: str | None,
+    decisions: Path | None,
+    report: Path | None,
+    json_file: Path | None,
+    alerts: Path | None,
+    dead_letters: Path | None,
+    speed: float | None,
+) -> None:
+    """Do what `nuwatch replay` says."""
+    if labels_file is not None and label_column is not None:
+        raise UsageError("--labels and --label-column: expected one of them")
+    configuration = read(config)
+    models = load_models(configuration)
+    settings = recordings(configuration, files)
+    known = _labels(configuration, settings, labels_file, label_column)
+    with connector_errors():
+        done = replay(
+            make_source(configuration, settings),
+            pipeline_factory(configuration, models, topic_name(configuration), replay=True),
+            {name: model.bundle_id for name, model in models.items()},
+            decisions=TimedDecisions(read_decisions(decisions)) if decisions else None,
+            pace=_paced(speed) if speed else None,
+        )
+    _write(done, alerts, Channel.ALERTS)
+    _write(done, dead_letters, Channel.DEAD_LETTER)
+    _tell(configuration, models, done, known, report, json_file)
+
+
+def _labels(configuration: Configuration, settings: Any, file: Path | None, column: str | None) -> Labels:
+    if file is not None:
+        return labelling.read(file, layout_of(configuration.settings).time)
+    if column is None:
+        return UNLABELLED
+    from connectors.files import read_column
+
+    with connector_errors():
+        rows = read_column(settings, column, layout_of(configuration.settings).time, configuration.folder)
+    return labelling.from_column(rows.assets, rows.time, rows.values, column)
+
+
+def _paced(speed: float) -> Callable[[Step], None]:
+    """Waits until a step's event time is due."""
+    first: list[float] = []
+
+    def pace(step: Step) -> None:
+        at = newest(step) / NS_PER_S
+        if not at:
+            return
+        if not first:
+            first.extend((at, time.monotonic()))
+        time.sleep(max(0.0, first[1] + (at - first[0]) / speed - time.monotonic()))
+
+    return pace
+
+
+def _write(done: Replayed, path: Path | None, channel: Channel) -> None:
+    if path is not None:
+        lines = [record.value or b"" for record in done.records if record.channel is channel]
+        path.write_bytes(b"".join(line + b"\n" for line in lines))
+
+
+def _tell(
+    configuration: Configuration,
+    models: Mapping[str, Model],
+    done: Replayed,
+    known: Labels,
+    report: Path | None,
+    json_file: Path | None,
+) -> None:
+    incidents = done.incidents
+    console = Console()
+    evaluations = {
+        name: evaluate(trace, incidents, known, nu=configuration.settings.asset_classes[name].calibration.nu)
+        for name, trace in done.traces.items()
+    }
+    for evaluation in evaluations.values():
+        console.print(text_table(evaluation))
+    for incident in incidents:
+        console.print(_line(incident), soft_wrap=True, highlight=False)
+    rejected = sum(record.channel is Channel.DEAD_LETTER for record in done.records)
+    console.print(f"{done.records_read} records, {len(incidents)} incidents, {rejected} dead letters")
+    if json_file is not None:
+        body = {name: msgspec.to_builtins(e) for name, e in evaluations.items()}
+        counts = dict(sorted(done.counts.items()))
+        json_file.write_bytes(msgspec.json.format(msgspec.json.encode({"classes": body, "counts": counts})))
+    if report is not None:
+        traces = list(done.traces.values())
+        page = replay_report(
+            traces, incidents, known, list(evaluations.values()), _meta(configuration, models, done)
+        )
+        report.write_text(page, encoding="utf-8")
+        click.echo(f"report: {report}", err=True)
+
+
+def _meta(configuration: Configuration, models: Mapping[str, Model], done: Replayed) -> ReplayMeta:
+    settings = configuration.settings
+    facts = {
+        "site": settings.site,
+        "configuration": configuration.path.name,
+        "records": f"{done.records_read:,}",
+        "nuwatch": __version__,
+    } | {f"bundle of {name}": model.bundle_id[:16] for name, model in models.items()}
+    units = {
+        name: sensor.unit
+        for asset_class in settings.asset_classes.values()
+        for name, sensor in asset_class.sensors.items()
+    }
+    warnings = [
+        f"{name}: the threshold is UNCALIBRATED: the asked false-alarm rate is a guess"
+        for name, model in models.items()
+        if model.bundle.fields["calibration"]["label"] == "UNCALIBRATED"
+    ]
+    return ReplayMeta(f"Replay: {settings.site}", facts, units, warnings)
+
+
+def _line(incident: Incident) -> str:
+    return f"  {incident.kind:<12} {incident.message}"

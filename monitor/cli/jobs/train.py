@@ -1,0 +1,221 @@
+"""`nuwatch train`: from recorded history to a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from connectors.ports import Source, Start
+from connectors.records import Batch
+from monitor import __version__
+from monitor.bundles import write_bundle
+from monitor.cli.common import connector_errors
+from monitor.configuration import Configuration, read
+from monitor.connect import make_source, recordings
+from monitor.errors import ConfigurationError, UsageError
+from monitor.quantities import Instant
+from monitor.report import SensorRow, TrainingMeta, training_report
+from monitor.settings import AssetClass
+from monitor.training import Trained, TrainingProgress, configuration_hash, train
+
+
+class _Bars(TrainingProgress):
+    """Stages and epochs as a progress bar on stderr."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task: TaskID | None = None
+
+    def stage(self, name: str) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, total=1, completed=1)
+        self._task = self._progress.add_task(name, total=None, figures="")
+
+    def step(self, done: int, total: int, values: Mapping[str, float]) -> None:
+        figures = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        if self._task is not None:
+            self._progress.update(self._task, total=total, completed=done, figures=figures)
+
+
+def train_command(
+    config: Path,
+    files: tuple[Path, ...],
+    begin: str | None,
+    end: str | None,
+    only: tuple[str, ...],
+    report: Path | None,
+    allow_uncalibrated: bool,
+    as_json: bool,
+) -> int:
+    """Do what `nuwatch train` says."""
+    configuration = read(config)
+    chosen = _classes(configuration, only)
+    interval = _interval(begin, end)
+    trained: dict[str, Trained] = {}
+    for name in chosen:
+        with _bars() as progress:
+            batches = _history(configuration, files, interval)
+            trained[name] = train(
+                configuration.settings.asset_classes[name],
+                name,
+                batches,
+                config_hash=configuration_hash(config.read_text(encoding="utf-8")),
+                progress=_Bars(progress),
+            )
+        write_bundle(trained[name].bundle, configuration.bundle_path(name))
+    _tell(configuration, trained, report, as_json)
+    calibrated = all(t.estimate.enough for t in trained.values())
+    return 0 if calibrated or allow_uncalibrated else 1
+
+
+def _bars() -> Progress:
+    return Progress(
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[figures]}"),
+        console=Console(stderr=True),
+    )
+
+
+def _classes(configuration: Configuration, only: tuple[str, ...]) -> tuple[str, ...]:
+    known = tuple(configuration.settings.asset_classes)
+    for name in only:
+        if name not in known:
+            raise UsageError(f"--class: got {name!r}, expected one of {', '.join(known)}")
+    return only or known
+
+
+def _interval(begin: str | None, end: str | None) -> tuple[int, int]:
+    try:
+        low = 0 if begin is None else int(Instant.parse(begin))
+        high = 2**63 - 1 if end is None else int(Instant.parse(end))
+    except ValueError as error:
+        raise UsageError(f"--from/--to: {error}") from None
+    if low >= high:
+        raise UsageError(f"--from {begin} is not before --to {end}")
+    return low, high
+
+
+def _history(
+    configuration: Configuration, files: tuple[Path, ...], interval: tuple[int, int]
+) -> Iterator[Batch]:
+    """The batches of the interval; a topic is read to its present end, because records may arrive late."""
+    settings: Any = recordings(configuration, files)
+    low, high = interval
+    start: Start = "earliest"
+    if hasattr(settings, "topic"):
+        start = low if low > 0 else "earliest"
+        settings = msgspec.structs.replace(settings, until="end")
+    with connector_errors():
+        source = make_source(configuration, settings)
+        try:
+            source.open(lambda _: None, start)
+            yield from _batches(source, low, high)
+        finally:
+            source.close()
+
+
+def _batches(source: Source, low: int, high: int) -> Iterator[Batch]:
+    seen = rejected = 0
+    example = ""
+    while not source.exhausted:
+        for polled in source.poll(1.0):
+            rejected += len(polled.rejected)
+            example = next((f"{r.reason}: {r.detail}" for r in polled.rejected), example)
+            for batch in polled.batches:
+                inside = (batch.time >= low) & (batch.time < high)
+                seen += len(batch.time)
+                yield batch if inside.all() else _rows(batch, inside)
+    if not seen:
+        why = f"; {rejected} records were rejected, such as {example}" if rejected else ""
+        raise ConfigurationError(f"the history holds no reading of a configured asset{why}")
+    if rejected:
+        click.echo(f"warning: {rejected} records of the history were rejected, such as {example}", err=True)
+
+
+def _rows(batch: Batch, kept: Any) -> Batch:
+    columns = ("asset", "time", "values", "quality", "context", "offset")
+    return batch._replace(**{name: getattr(batch, name)[kept] for name in columns})
+
+
+def _tell(
+    configuration: Configuration, trained: Mapping[str, Trained], report: Path | None, as_json: bool
+) -> None:
+    summary = {
+        name: {
+            "bundle": str(configuration.bundle_path(name)),
+            "id": each.bundle.id,
+            "limit": msgspec.to_builtins(each.estimate),
+            "scorers": {s: msgspec.to_builtins(e) for s, e in each.scorer_estimates.items()},
+            "counts": each.counts,
+            "warnings": each.warnings,
+        }
+        for name, each in trained.items()
+    }
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(summary), indent=2))
+    else:
+        for name, each in trained.items():
+            _tell_one(name, each, configuration.bundle_path(name))
+    for name, each in trained.items() if report is not None else ():
+        assert report is not None
+        path = report if len(trained) == 1 else report.with_stem(f"{report.stem}-{name}")
+        page = training_report(_meta(configuration.settings.asset_classes[name], name, each))
+        path.write_text(page, encoding="utf-8")
+        click.echo(f"report: {path}", err=True)
+
+
+def _meta(asset_class: AssetClass, name: str, trained: Trained) -> TrainingMeta:
+    bundle = trained.bundle
+    stuck = bundle.calibration["stuck_slots"]
+    columns = list(asset_class.sensors)
+    rows = [
+        SensorRow(
+            name=sensor,
+            unit=asset_class.sensors[sensor].unit,
+            role=asset_class.sensors[sensor].role,
+            mean=float(bundle.scaling.mean[d]),
+            sigma=float(bundle.scaling.std[d]),
+            low=(asset_class.sensors[sensor].range or (None, None))[0],
+            high=(asset_class.sensors[sensor].range or (None, None))[1],
+            stuck_s=float(stuck[columns.index(sensor)]) * asset_class.sampling.seconds,
+        )
+        for d, sensor in enumerate(bundle.sensors)
+    ]
+    facts = {
+        "bundle": bundle.id[:16],
+        "history": f"{bundle.fields['trained_from']} to {bundle.fields['trained_to']}",
+        "assets": ", ".join(bundle.fields["assets"][:8]),
+        "scorers": ", ".join(scorer.name for scorer in bundle.scorers),
+        "nuwatch": __version__,
+    }
+    return TrainingMeta(
+        title=f"Training: {name}",
+        estimate=trained.estimate,
+        facts=facts,
+        scorer_estimates=trained.scorer_estimates,
+        curves=trained.curves,
+        counts=trained.counts,
+        limit_ratios=trained.limit_ratios,
+        sensors=rows,
+        warnings=trained.warnings,
+    )
+
+
+def _tell_one(name: str, trained: Trained, folder: Path) -> None:
+    e = trained.estimate
+    click.echo(f"{name}: bundle {trained.bundle.id[:12]} written to {folder}")
+    click.echo(
+        f"  {e.label}: nu {e.nu:g} from {e.n} held-out windows ({e.n_eff:.0f} independent, tau {e.tau:.1f}); "
+        f"limit {e.threshold:.4g} [{e.low:.4g}, {e.high:.4g}]"
+    )
+    for warning in trained.warnings:
+        click.echo(f"  warning: {warning}")
