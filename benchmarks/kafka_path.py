@@ -103,7 +103,7 @@ def _live(broker: AnyBroker, scale: Scale) -> list[Figure]:
         daemon.idle_for(2.0)
     sent = _read(broker.bootstrap, topics.sensors)
     alerts = _read(broker.bootstrap, topics.alerts)
-    latency = _latencies(sent, alerts, after=min(one.ms for one in sent.values()) + 2000)
+    latency = _latencies(sent, alerts, after=sorted(one.ms for one in sent.values())[len(lead)])
     case = f"{scale.live_rate} records/s, {assets} assets, stride 1, for {scale.live_seconds} s"
     return [
         Figure(case, f"append to alert, {name} of {len(latency)} alerts", "s", None, float(value) / 1000)
@@ -172,8 +172,8 @@ def _read(bootstrap: str, topic: str, enough: Callable[[Log], bool] | None = Non
     found: Log = {}
     deadline = time.monotonic() + PATIENCE_S
     try:
-        ends = consumer.end_offsets(tops)
-        while not enough(found) if enough else any(consumer.position(top) < ends[top] for top in tops):
+        ends: dict[TopicPartition, int] = consumer.end_offsets(tops)
+        while not enough(found) if enough else any(ends[top] > (consumer.position(top) or 0) for top in tops):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{topic}: waited {PATIENCE_S:.0f} s, got {len(found)} records")
             for records in consumer.poll(200).values():

@@ -52,7 +52,7 @@ class Scale(NamedTuple):
 
 
 FULL = Scale(
-    rounds=7,
+    rounds=5,
     assets=1000,
     rows=10,
     few_rows=10_000,
