@@ -15,7 +15,8 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from models.bundle import MANIFEST, TENSORS
-from monitor.cli.demo import ASSET_CLASS, command
+from monitor.cli.demo import command
+from monitor.cli.jobs.demo import ASSET_CLASS
 from monitor.configuration import parse
 from monitor.data_files import example
 from monitor.demo.board import Board, board_of, note_of
@@ -196,8 +197,8 @@ def quick(short: Performance) -> Iterator[None]:
     scorers = text[text.index("        lstm_autoencoder:") : text.index("      block:")]
     fast = text.replace(scorers, "        pca: {}\n        var: {}\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("monitor.data_files.example", lambda _: fast)
-        patch.setattr("monitor.demo.performance.perform", lambda _: short)
+        patch.setattr("monitor.cli.jobs.demo.example", lambda _: fast)
+        patch.setattr("monitor.cli.jobs.demo.perform", lambda _: short)
         yield
 
 

@@ -54,7 +54,9 @@ def _points_to(outcome: Outcome) -> str:
 
 
 def _false(incident: FalseIncident) -> Text:
-    words = f"  false: {_minute(incident.raised)} {incident.message}"
+    what, _, why = incident.message.partition(", since ")
+    why = why.partition("; ")[2]
+    words = f"  false: {_minute(incident.raised)} {what}" + (f"; {why}" if why else "")
     return Text(words, style="yellow", no_wrap=True, overflow="ellipsis")
 
 

@@ -1,4 +1,4 @@
-"""What the demo's plant does: days of normal operation to learn from, then a day and a half with planted events.
+"""What the demo's plant does: days of normal operation to learn from, then days with planted events.
 
 Both are one run of one plant with one weather, cut in two: live begins in the very second in which history ends.
 """
@@ -22,6 +22,8 @@ from monitor.plant import (
 )
 from monitor.quantities import Instant
 
+HISTORY_DAYS: Final = 8.0
+LIVE_DAYS: Final = 1.5
 DAY_S: Final = 86_400.0
 FIRST: Final = Instant.parse("2026-06-01T00:00:00Z")
 QUIET_S: Final = 7_200.0
@@ -47,7 +49,11 @@ class Performance(NamedTuple):
 
 
 def perform(
-    seed: int, reactors: int = 4, history_days: float = 8.0, live_days: float = 1.5, sampling_s: float = 10.0
+    seed: int,
+    reactors: int = 4,
+    history_days: float = HISTORY_DAYS,
+    live_days: float = LIVE_DAYS,
+    sampling_s: float = 10.0,
 ) -> Performance:
     """Run the plant.
 

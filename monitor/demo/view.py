@@ -136,7 +136,7 @@ def _ratio(ratio: float, ascii_only: bool) -> Text:
     bar = (full * cells).ljust(_BAR)
     middle = _BAR // 2
     colour = "red" if ratio > 1.0 else "yellow" if ratio > 0.8 else "green"
-    return Text.assemble((bar[:middle], colour), mark, (bar[middle:], colour), f"{ratio:5.1f}")
+    return Text.assemble((bar[:middle], colour), mark, (bar[middle:], colour), f"{ratio:z5.1f}")
 
 
 def _acting(board: Board) -> Text:
