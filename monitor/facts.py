@@ -37,7 +37,7 @@ def facts_of(fold: Fold, done: Pass, happening: Happening, identity: Identity) -
         return Facts(fault=_fault(fold, done, happening), batch=batch)
     window = _window(fold, done, happening)
     model = alert_data.Model(identity.bundle, identity.trained_to, identity.config)
-    drift = alert_data.Drift(state=done.rated.drift[happening.window])
+    drift = alert_data.Drift(state=State(done.rated.drift[happening.window]).name)
     if happening.track.kind is Kind.DATA_GAP:
         return Facts(window=window, batch=batch)
     if happening.track.kind is not Kind.ANOMALY:

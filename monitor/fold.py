@@ -51,7 +51,7 @@ class Rated(NamedTuple):
         version: [W] threshold version in force.
         scorer_limit: [W, S] each scorer's limit in force, on the bundle's ratio scale.
         final_limit: [W] limit in force of the combined, smoothed ratio.
-        drift: [W] state of the threshold's life when the window was judged.
+        drift: [W] where the threshold was in its life when the window was judged, codes of `State`.
     """
 
     slot: NDArray[np.int64]
@@ -69,7 +69,7 @@ class Rated(NamedTuple):
     version: NDArray[np.int32]
     scorer_limit: NDArray[np.float64]
     final_limit: NDArray[np.float64]
-    drift: list[str]
+    drift: NDArray[np.int8]
 
 
 class Pass(NamedTuple):
@@ -332,8 +332,7 @@ class Fold:
         adaptation = self.adaptation
         rated.version[windows] = adaptation.version(rows)
         rated.scorer_limit[windows], rated.final_limit[windows] = adaptation.limits(rows)
-        for window, row in zip(windows.tolist(), rows.tolist(), strict=True):
-            rated.drift[window] = adaptation.state(row)
+        rated.drift[windows] = adaptation.states(rows)
         yes = rated.scored[windows]
         if not yes.any():
             return
@@ -472,5 +471,5 @@ def _empty_rated(windows: int, scorers: int, sensors: int) -> Rated:
         version=np.zeros(windows, np.int32),
         scorer_limit=unknown(windows, scorers),
         final_limit=unknown(windows),
-        drift=["STABLE"] * windows,
+        drift=np.zeros(windows, np.int8),
     )

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 COMMANDS = ("demo", "init", "validate", "train", "replay", "run", "decide", "schema")
-LIGHT = ("init", "validate", "schema", "train", "replay", "run", "decide", "demo")
+LIGHT = (
+    (),
+    *((name,) for name in ("init", "validate", "schema", "train", "replay", "run", "decide", "demo")),
+)
 HEAVY = ("jax", "flax", "optax", "kafka", "pyarrow", "river", "scipy", "sklearn")
 
 

@@ -304,6 +304,10 @@ class Adaptation:
         """STABLE, DRIFT or AWAITING."""
         return State(int(self._table["state"][row])).name
 
+    def states(self, rows: Rows) -> NDArray[np.int8]:
+        """Codes [n] of `State`."""
+        return self._table["state"][rows]
+
     def drifting(self, rows: Rows) -> Bools:
         """Scorers [n, S] whose normal has moved and is not yet re-estimated: the condition of DRIFT."""
         return self._table["drifting"][rows]
