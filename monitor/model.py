@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
@@ -160,7 +161,7 @@ class Model:
         self.scales = Scales.from_arrays(arrays)
         self.contexts = TrainedContexts.from_json(bundle.fields["contexts"])
         self.stuck_slots: NDArray[np.int64] = np.asarray(arrays["stuck_slots"], np.int64)
-        self.program = program or compile_program(bundle)
+        self.program = program or compile_program(bundle, devices=jax.local_devices())
 
     def score(self, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> Scored:
         """Score windows [W, T, D] of z-scores."""

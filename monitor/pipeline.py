@@ -18,6 +18,7 @@ from monitor.alerting.alerts import Facts, Origin, build_alert, cloudevent, thre
 from monitor.alerting.dead_letters import dead_letter
 from monitor.alerting.incidents import Kind, silence_alerts
 from monitor.alerting.severity import severity
+from monitor.alerting.short_form import shorten
 from monitor.event_time.refusals import Refusal
 from monitor.facts import Identity, facts_of
 from monitor.fold import Fold, Output
@@ -84,6 +85,7 @@ class Pipeline:
         version: str,
     ) -> None:
         self._source = f"/nuwatch/{settings.site}"
+        self._max_event = settings.max_event
         self._identity_of = identity_of
         self._origin = Origin(topic, partition, 0, replay, version)
         self._folds = {
@@ -115,6 +117,7 @@ class Pipeline:
         for batch in polled.batches:
             for piece in _pieces(batch):
                 self._push(piece, outcome)
+        outcome.records[:] = [shorten(record, self._max_event) for record in outcome.records]
         return outcome
 
     def command(self, asset: str, command: Command, outcome: Outcome | None = None) -> Outcome:

@@ -251,6 +251,7 @@ class Settings(Section, frozen=True):
             source itself.
         unknown_sensors: 'dead_letter' rejects a record that names a sensor that is not configured.
         max_record: larger records are rejected, in bytes.
+        max_event: what is published is shortened to this size, in bytes; keep it below the topics' limit.
     """
 
     site: str
@@ -262,3 +263,4 @@ class Settings(Section, frozen=True):
     state: State = field(default_factory=State)
     unknown_sensors: Literal["dead_letter", "ignore"] = "dead_letter"
     max_record: int = 1_048_576
+    max_event: int = 900_000
