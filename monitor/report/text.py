@@ -12,8 +12,8 @@ from monitor.evaluation.comparison import Comparison, Outcome
 from monitor.evaluation.figures import Detection, Evaluation, Figures, Rate
 from monitor.report.markup import duration, number, percent, whole
 
-MOST_ASSETS = 12
-"""Columns of assets at most; a terminal is not wider. The JSON and the page have all of them."""
+MOST_ASSETS = 5
+"""More assets get no columns: in a terminal of 80 characters none could be read. The JSON and the page have them."""
 
 
 def text_table(evaluation: Evaluation) -> RenderableType:
@@ -67,14 +67,14 @@ def _finding(outcome: Outcome) -> tuple[str, str, str]:
 
 
 def _figures_table(evaluation: Evaluation) -> Table:
-    names = list(evaluation.assets)[:MOST_ASSETS] if len(evaluation.assets) > 1 else []
+    assets = len(evaluation.assets)
+    names = list(evaluation.assets) if 1 < assets <= MOST_ASSETS else []
     columns = {"pooled": evaluation.pooled} | {name: evaluation.assets[name] for name in names}
     table = _table(evaluation.asset_class, ("", *columns), numbers=tuple(range(1, len(columns) + 1)))
     for name, figure in _FIGURES:
         _row(table, name, *(figure(figures) for figures in columns.values()))
-    left_out = len(evaluation.assets) - len(names)
-    if names and left_out:
-        table.caption = f"and {left_out} more assets, in the JSON and on the page"
+    if assets > MOST_ASSETS:
+        table.caption = f"{assets} assets: each in the JSON and on the page"
     return table
 
 
