@@ -13,6 +13,7 @@ from monitor.alerting.incidents import Kind
 from monitor.event_time.checks import Fault
 from monitor.fold import Fold, Happening, Pass, leading_scorer
 from monitor.quantities import iso_time
+from monitor.thresholds.adaptation import State
 from monitor.thresholds.threshold import p_value
 
 
@@ -37,7 +38,7 @@ def facts_of(fold: Fold, done: Pass, happening: Happening, identity: Identity) -
         return Facts(fault=_fault(fold, done, happening), batch=batch)
     window = _window(fold, done, happening)
     model = alert_data.Model(identity.bundle, identity.trained_to, identity.config)
-    drift = alert_data.Drift(state=State(done.rated.drift[happening.window]).name)
+    drift = alert_data.Drift(state=State(int(done.rated.drift[happening.window])).name)
     if happening.track.kind is Kind.DATA_GAP:
         return Facts(window=window, batch=batch)
     if happening.track.kind is not Kind.ANOMALY:

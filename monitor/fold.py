@@ -69,7 +69,7 @@ class Rated(NamedTuple):
     version: NDArray[np.int32]
     scorer_limit: NDArray[np.float64]
     final_limit: NDArray[np.float64]
-    drift: NDArray[np.int8]
+    drift: NDArray[np.uint8]
 
 
 class Pass(NamedTuple):
@@ -471,5 +471,5 @@ def _empty_rated(windows: int, scorers: int, sensors: int) -> Rated:
         version=np.zeros(windows, np.int32),
         scorer_limit=unknown(windows, scorers),
         final_limit=unknown(windows),
-        drift=np.zeros(windows, np.int8),
+        drift=np.zeros(windows, np.uint8),
     )

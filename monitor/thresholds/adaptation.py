@@ -304,7 +304,7 @@ class Adaptation:
         """STABLE, DRIFT or AWAITING."""
         return State(int(self._table["state"][row])).name
 
-    def states(self, rows: Rows) -> NDArray[np.int8]:
+    def states(self, rows: Rows) -> NDArray[np.uint8]:
         """Codes [n] of `State`."""
         return self._table["state"][rows]
 
