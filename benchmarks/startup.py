@@ -23,7 +23,7 @@ from monitor.configuration import read
 from monitor.cli.common import load_models
 load_models(read(Path("plant.yaml")))
 """
-_IMPORTS = "import monitor.cli.run"
+_IMPORTS = "import monitor.cli.jobs.run"
 
 
 def run(scale: Scale) -> list[Figure]:
