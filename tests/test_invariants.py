@@ -3,12 +3,24 @@ assets interleave, nor on a snapshot and restore anywhere."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import pytest
 
-from connectors.records import Batch, OutRecord
+from connectors.codec import Codec
+from connectors.files import FilesSource, FilesSourceSettings
+from connectors.kafka import KafkaSource, KafkaSourceSettings
+from connectors.memory import MemorySource
+from connectors.ports import Source
+from connectors.records import Batch, OutRecord, RawRecord
+from monitor.connect import layout_of
 from monitor.pipeline import Pipeline
+from monitor.quantities import iso_time
+from monitor.trace import joined
+from tests.broker import AnyBroker, produce
 from tests.worlds import (
     World,
     alerts,
@@ -28,7 +40,8 @@ SIZES = {"8x64x64": (8, 64, 64), "32x128x128": (32, 128, 128)}
 def trained(request: pytest.FixtureRequest) -> World:
     sensors, length, hidden = SIZES[request.param]
     few = f"hidden: {hidden}, epochs: 1, epoch_windows: 128"
-    scorers = f"{{lstm_autoencoder: {{{few}}}, pca: {{}}, var: {{}}}}"
+    ocnn = f"{few}, alternations: 1, head_steps: 300"
+    scorers = f"{{lstm_autoencoder: {{{few}}}, ocnn: {{{ocnn}}}, var: {{}}}}"
     text = configuration_text(sensors, length, scorers)
     history = batch_of({f"plant/{n}": autoregressive(n, 900, sensors) for n in range(3)})
     return world(text, [history])
@@ -112,3 +125,78 @@ def test_nothing_recompiles_after_warm_up_whatever_comes(trained, stream):
     late = batch_of({f"plant/late-{n}": autoregressive(n, 140, sensors) for n in range(7)})
     run(pipeline, late, (13, 200, 555))
     assert trained.model.program.recompiles == 0
+
+
+def data_of(records: Sequence[OutRecord]) -> list[tuple[str, bytes]]:
+    """Ids and contents of alerts: what must be equal wherever a record came from."""
+    return sorted(
+        (r.id, msgspec.json.encode(msgspec.json.decode(r.value or b"")["data"])) for r in alerts(records)
+    )
+
+
+def frames_of(batch: Batch, sensors: Sequence[str]) -> list[bytes]:
+    """The rows as frame records, absent readings left out."""
+    return [
+        msgspec.json.encode(
+            {
+                "asset": batch.assets[asset],
+                "ts": iso_time(time),
+                "values": {name: v for name, v in zip(sensors, row, strict=True) if v == v},
+            }
+        )
+        for asset, time, row in zip(batch.asset, batch.time.tolist(), batch.values.tolist(), strict=True)
+    ]
+
+
+def drained(source: Source, pipeline: Pipeline) -> tuple[list[OutRecord], dict[str, dict[str, bytes]]]:
+    """Everything that a pipeline makes of a source."""
+    source.open(lambda _: None, "earliest")
+    records, traces = [], []
+    while not source.exhausted:
+        for part in source.poll(0.5):
+            outcome = pipeline.push(part)
+            records += outcome.records
+            traces += outcome.traces
+    source.close()
+    return records, by_asset(joined(traces))
+
+
+def test_records_in_memory_give_the_same_events(trained, stream, whole):
+    values = frames_of(stream, list(trained.asset_class.sensors))
+    records = [RawRecord(0, n, None, value) for n, value in enumerate(values)]
+    source = MemorySource(records, layout_of(trained.settings), cuts=(7, 300, 41))
+    out, figures = drained(source, trained.pipeline())
+    assert figures == whole[1]
+    assert data_of(out) == data_of(whole[0])
+
+
+def test_a_file_gives_the_same_events(trained, stream, whole, tmp_path: Path):
+    sensors = list(trained.asset_class.sensors)
+    lines = [",".join(["when", "unit", *sensors])]
+    for asset, time, row in zip(stream.asset, stream.time.tolist(), stream.values.tolist(), strict=True):
+        cells = ["" if v != v else repr(v) for v in row]
+        lines.append(",".join([iso_time(time), stream.assets[asset], *cells]))
+    (tmp_path / "recorded.csv").write_text("\n".join(lines) + "\n")
+    settings = msgspec.convert(
+        {"paths": ["recorded.csv"], "time": {"column": "when"}, "asset_column": "unit", "rows_per_poll": 333},
+        FilesSourceSettings,
+    )
+    out, figures = drained(FilesSource(settings, layout_of(trained.settings), tmp_path), trained.pipeline())
+    assert figures == whole[1]
+    assert data_of(out) == data_of(whole[0])
+
+
+@pytest.mark.kafka
+def test_a_topic_gives_the_same_events(
+    trained, stream, whole, kafka_broker: AnyBroker, new_topic: Callable[..., str]
+):
+    topic = new_topic(1)
+    values = frames_of(stream, list(trained.asset_class.sensors))
+    produce(kafka_broker.bootstrap, topic, [(b"k", value) for value in values])
+    settings = KafkaSourceSettings(
+        bootstrap_servers=(kafka_broker.bootstrap,), topic=topic, group=None, until="end"
+    )
+    source = KafkaSource(settings, Codec(layout_of(trained.settings)))
+    out, figures = drained(source, trained.pipeline())
+    assert figures == whole[1]
+    assert data_of(out) == data_of(whole[0])
