@@ -48,6 +48,7 @@ class Daemon:
     def __init__(self, engine: Engine, state: State, stop: Stop, log: Any, recompiles: Any) -> None:
         self._engine = engine
         self._interval = state.interval.seconds
+        self._outbox = state.outbox
         self._stop = stop
         self._log = log
         self._recompiles = recompiles
@@ -69,7 +70,7 @@ class Daemon:
         try:
             while not self._stop.asked and not self._engine.exhausted:
                 self._note(self._engine.step(POLL_S))
-                if time.monotonic() >= due:
+                if time.monotonic() >= due or self._engine.unacknowledged >= self._outbox:
                     self._snapshot()
                     due = time.monotonic() + self._interval
             self._snapshot()

@@ -46,6 +46,7 @@ class Engine:
         self._decisions = decisions or NoDecisions()
         self._positions: dict[int, int] = {}
         self._durable: dict[int, int] = {}
+        self._unacknowledged = 0
         self.pipelines: dict[int, Pipeline] = {}
         self.discarded: list[int] = []
 
@@ -53,6 +54,11 @@ class Engine:
     def exhausted(self) -> bool:
         """True when nothing will ever come again."""
         return self._source.exhausted
+
+    @property
+    def unacknowledged(self) -> int:
+        """Records handed to the sink since the last snapshot: the outbox, which the caller bounds."""
+        return self._unacknowledged
 
     @property
     def lag(self) -> int | None:
@@ -90,6 +96,7 @@ class Engine:
             rows = self.pipelines[partition].dump()
             self._checkpoint.commit(partition, rows, position, self._bundles)
             self._durable[partition] = position
+        self._unacknowledged = 0
         if moved:
             self._source.commit(moved)
 
@@ -104,6 +111,7 @@ class Engine:
             pipeline.command(decision.asset, decision.command, outcome)
         pipeline.push(piece.polled, outcome)
         self._checkpoint.publish(outcome.records)
+        self._unacknowledged += len(outcome.records)
         self._positions[piece.polled.partition] = piece.polled.position
         return Step(piece.polled, outcome)
 

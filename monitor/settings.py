@@ -229,7 +229,7 @@ class State(Section, frozen=True):
     Attributes:
         directory: folder of the snapshots, relative to the configuration file.
         interval: time between two snapshots.
-        outbox: events held in memory at most while the sink does not answer; then the input pauses.
+        outbox: events handed to the sink without its acknowledgement, at most; then the input waits for it.
         drain: longest time that a stop may take.
     """
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from connectors.errors import SettingsError, SinkError, SourceError
+from connectors.errors import OffsetGone, PartitionsChanged, SettingsError, SinkError, SourceError
 from monitor import __version__
 from monitor.bundles import read_bundle
 from monitor.configuration import Configuration
@@ -46,8 +46,13 @@ def connector_errors() -> Generator[None]:
     """Turn errors of the outside into the application's, with their exit codes."""
     try:
         yield
-    except SettingsError as error:
+    except (SettingsError, PartitionsChanged) as error:
         raise ConfigurationError(str(error)) from error
+    except OffsetGone as error:
+        raise BrokerError(
+            f"{error}; hint: retention overran the daemon, or the topic was made anew: move the state folder away "
+            "to begin where --start says"
+        ) from error
     except (SourceError, SinkError) as error:
         raise BrokerError(str(error)) from error
 
