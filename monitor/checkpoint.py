@@ -65,6 +65,8 @@ class Checkpoint(Protocol):
     ) -> None:
         """Make durable: everything published is acknowledged, then the rows that changed and the position.
 
+        Rows of earlier commits stay, unless they are of other ``bundles``: those end here.
+
         Raises:
             SinkError: something published was not acknowledged; nothing is written.
             StateError: the state cannot be written.
@@ -110,9 +112,10 @@ class MemoryCheckpoint:
     def restore(self, partition: int) -> Restored | None:
         """See `Checkpoint`."""
         restored = self._stored.get(partition)
-        if restored is not None:
-            self._publishing.skip_known(restored.marker.sink)
-        return restored
+        if restored is None:
+            return None
+        self._publishing.skip_known(restored.marker.sink)
+        return restored._replace(rows=dict(restored.rows))
 
     def publish(self, events: Sequence[OutRecord]) -> None:
         """See `Checkpoint`."""
@@ -123,12 +126,18 @@ class MemoryCheckpoint:
     ) -> None:
         """See `Checkpoint`."""
         marker = Marker(position, self._publishing.acknowledge(), dict(bundles))
-        before = self._stored.get(partition)
-        self._stored[partition] = Restored({**(before.rows if before else {}), **rows}, marker)
+        self._stored[partition] = _merged(self._stored.get(partition), rows, marker)
 
     def close(self) -> None:
         """See `Checkpoint`."""
         self._publishing.close()
+
+
+def _merged(before: Restored | None, rows: Mapping[str, bytes], marker: Marker) -> Restored:
+    """Earlier rows and those that changed; rows of another bundle must not pass for rows of this one."""
+    if before is None or before.marker.bundles != marker.bundles:
+        return Restored(dict(rows), marker)
+    return Restored({**before.rows, **rows}, marker)
 
 
 class _Snapshot(msgspec.Struct, frozen=True):
@@ -151,9 +160,13 @@ class FileCheckpoint:
 
     def __init__(self, directory: Path, sink: Sink, timeout: float = 60.0) -> None:
         self._directory = directory
-        self._rows: dict[int, dict[str, bytes]] = {}
+        self._stored: dict[int, Restored] = {}
         self._lock: IO[bytes] | None = _locked(directory)
-        self._publishing = _Publishing(sink, timeout)
+        try:
+            self._publishing = _Publishing(sink, timeout)
+        except BaseException:
+            self._lock.close()
+            raise
 
     def restore(self, partition: int) -> Restored | None:
         """See `Checkpoint`."""
@@ -165,7 +178,7 @@ class FileCheckpoint:
         except OSError as error:
             raise StateError(f"{path}: cannot read the snapshot: {error.strerror}") from error
         snapshot = _unpack(raw, path)
-        self._rows[partition] = dict(snapshot.rows)
+        self._stored[partition] = Restored(snapshot.rows, snapshot.marker)
         self._publishing.skip_known(snapshot.marker.sink)
         return Restored(dict(snapshot.rows), snapshot.marker)
 
@@ -178,9 +191,8 @@ class FileCheckpoint:
     ) -> None:
         """See `Checkpoint`."""
         marker = Marker(position, self._publishing.acknowledge(), dict(bundles))
-        kept = self._rows.setdefault(partition, {})
-        kept.update(rows)
-        self._write(self._path(partition), _pack(_Snapshot(marker, kept)))
+        merged = self._stored[partition] = _merged(self._stored.get(partition), rows, marker)
+        self._write(self._path(partition), _pack(_Snapshot(merged.marker, merged.rows)))
 
     def close(self) -> None:
         """See `Checkpoint`."""
