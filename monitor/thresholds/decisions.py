@@ -124,7 +124,7 @@ class JournalledDecisions:
     def __init__(self, directory: Path) -> None:
         self._inbox = directory / INBOX
         self._journal = directory / JOURNAL
-        self._entries = _read_journal(self._journal)
+        self._entries, self._journalled = _read_journal(self._journal)
         self._taken = {entry.line for entry in self._entries}
         self._read = 0
         self._unread: dict[int, Decision] = {}
@@ -176,9 +176,11 @@ class JournalledDecisions:
         lines = b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries)
         try:
             with self._journal.open("ab") as file:
+                file.truncate(self._journalled)  # of a line that a crash cut short, what it left
                 file.write(lines)
                 file.flush()
                 os.fsync(file.fileno())
+            self._journalled += len(lines)
         except OSError as error:
             raise StateError(f"{self._journal}: cannot write the journal: {error.strerror}") from error
 
@@ -226,15 +228,25 @@ def append_decision(directory: Path, decision: Decision) -> None:
         raise StateError(f"{directory}: cannot write the decision: {error.strerror}") from error
 
 
-def _read_journal(path: Path) -> list[_Entry]:
+def _read_journal(path: Path) -> tuple[list[_Entry], int]:
+    """Its entries, and the size of their lines; a last line without an end never took effect."""
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
-        return []
+        return [], 0
     except OSError as error:
         raise StateError(f"{path}: cannot read the journal: {error.strerror}") from error
     whole = raw[: raw.rfind(b"\n") + 1]
-    return [msgspec.json.decode(line, type=_Entry) for line in whole.splitlines()]
+    return [_entry(line, f"{path}:{n}") for n, line in enumerate(whole.splitlines(), 1)], len(whole)
+
+
+def _entry(text: bytes, where: str) -> _Entry:
+    try:
+        return msgspec.json.decode(text, type=_Entry)
+    except msgspec.DecodeError as error:
+        raise StateError(
+            f"{where}: expected a journalled decision: {error}; hint: remove the line; its decision is then taken up anew"
+        ) from None
 
 
 def _first_offset(polled: Polled) -> int | None:
