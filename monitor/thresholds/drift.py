@@ -38,6 +38,7 @@ import struct
 import zlib
 from collections import deque
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
@@ -213,6 +214,7 @@ def _decode(data: bytes) -> _Saved:
         raise ValueError(f"drift state: of another layout than this version's: {error}") from error
 
 
+@cache  # it is read from river's package metadata, and asked for by every detector that is saved
 def _river() -> str:
     """The minor version of river: within one, the opaque state of its Rust objects keeps its layout."""
     return ".".join(version("river").split(".")[:2])
