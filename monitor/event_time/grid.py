@@ -201,10 +201,9 @@ class Grid:
             unpack(packed, row, self._sensors, numbers) for packed in (saved.pending, saved.held)
         )
         self._admission.hold(row, held, np.frombuffer(saved.held_offset, np.int64))
-        self._pending = [
-            part.at(part.row != row) if (part.row == row).any() else part for part in self._pending
-        ]
-        self._pending.append(pending)
+        before = Rows.joined(self._pending)  # one part: as many as assets would make a restore quadratic
+        others = before.at(before.row != row) if (before.row == row).any() else before
+        self._pending = [Rows.joined([others, pending])]
 
     def _arrivals(self, rows: NDArray[np.int32], batch: Batch) -> Arrivals:
         """The batch's rows, sorted by asset."""
