@@ -245,7 +245,8 @@ def _entry(text: bytes, where: str) -> _Entry:
         return msgspec.json.decode(text, type=_Entry)
     except msgspec.DecodeError as error:
         raise StateError(
-            f"{where}: expected a journalled decision: {error}; hint: remove the line; its decision is then taken up anew"
+            f"{where}: expected a journalled decision: {error}; "
+            "hint: remove the line; its decision is then taken up anew"
         ) from None
 
 
