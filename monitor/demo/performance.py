@@ -22,8 +22,8 @@ from monitor.plant import (
 )
 from monitor.quantities import Instant
 
-HISTORY_DAYS: Final = 24.0
-"""Enough to have seen most of the weather: with a week, the first cold night looks like a fault."""
+HISTORY_DAYS: Final = 48.0
+"""Enough to have seen the weather, which nobody measures: after a week, the next cold night looks like a fault."""
 LIVE_DAYS: Final = 1.5
 DAY_S: Final = 86_400.0
 FIRST: Final = Instant.parse("2026-06-01T00:00:00Z")
