@@ -46,6 +46,7 @@ class Engine:
         self._decisions = decisions or NoDecisions()
         self._positions: dict[int, int] = {}
         self._durable: dict[int, int] = {}
+        self._undurable: dict[int, dict[str, bytes]] = {}
         self._unacknowledged = 0
         self.pipelines: dict[int, Pipeline] = {}
         self.discarded: list[int] = []
@@ -85,7 +86,7 @@ class Engine:
         return steps
 
     def snapshot(self) -> None:
-        """Make everything so far durable, then tell the source.
+        """Make everything so far durable, then tell the source. After an error it may be called again.
 
         Raises:
             SinkError: something published was not acknowledged.
@@ -93,9 +94,11 @@ class Engine:
         """
         moved = {p: at for p, at in self._positions.items() if self._durable.get(p) != at}
         for partition, position in moved.items():
-            rows = self.pipelines[partition].dump()
+            rows = self._undurable.setdefault(partition, {})
+            rows |= self.pipelines[partition].dump()
             self._checkpoint.commit(partition, rows, position, self._bundles)
             self._durable[partition] = position
+            del self._undurable[partition]
         self._unacknowledged = 0
         if moved:
             self._source.commit(moved)

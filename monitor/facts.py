@@ -93,13 +93,11 @@ def _contributions(fold: Fold, done: Pass, happening: Happening) -> tuple[alert_
     group, index = np.maximum(done.group[at : at + 1], 0), done.age[at : at + 1]
     expected = model.trajectory.inverse(rated.expected[w, leading][None], group, index)[0]
     sigma = model.trajectory.at(group, index)[1][0]
-    share = rated.contributions[w, leading].astype(np.float64)
-    total = share.sum()
     masked = done.faults[at, model.columns] != Fault.NONE
     return contributions_of(
         model.sensors,
         [fold.settings.sensors[name].unit for name in model.sensors],
-        share / total if total > 0 else share,
+        rated.share[w],
         np.where(masked, np.nan, done.slots.values[at, model.columns]),
         expected,
         sigma,

@@ -44,7 +44,8 @@ class Rated(NamedTuple):
         score: [W, S] raw scores.
         on_scale: [W, S] scores on the bundle's ratio scale.
         rank: [W, S] calibration ranks.
-        contributions: [W, S, D].
+        contributions: [W, S, D], as each scorer gives them.
+        share: [W, D] each sensor's share in the smoothed ratio, summing to 1.
         expected: [W, S, D] z-scores.
         scorer_ratio: [W, S] under the version in force.
         ratio: [W] combined and smoothed, 1.0 is the limit.
@@ -63,6 +64,7 @@ class Rated(NamedTuple):
     on_scale: NDArray[np.float64]
     rank: NDArray[np.float64]
     contributions: NDArray[np.float32]
+    share: NDArray[np.float64]
     expected: NDArray[np.float32]
     scorer_ratio: NDArray[np.float64]
     ratio: NDArray[np.float64]
@@ -153,7 +155,7 @@ class Fold:
         self.checks = SensorChecks(asset_class, model.stuck_slots)
         self.history = History(asset_class.window.length, asset_class.window.stride, len(model.columns))
         self.segments = Segments()
-        self.smoother = Smoother(asset_class.scoring.smoothing, asset_class.window.length)
+        self.smoother = Smoother(asset_class.scoring.smoothing, asset_class.window.length, len(model.columns))
         self.adaptation = Adaptation(
             model.program.scorers,
             Scale(
@@ -338,7 +340,10 @@ class Fold:
             return
         scored, its = windows[yes], rows[yes]
         ratios = adaptation.scorer_ratios(its, rated.on_scale[scored])
-        smooth = self.smoother.step(its, slot[yes], segment[yes], adaptation.combine(ratios))
+        combined = adaptation.combine(ratios)
+        parts = _parts(rated.contributions[scored], ratios, combined)
+        smooth = self.smoother.step(its, slot[yes], segment[yes], combined, parts)
+        rated.share[scored] = self.smoother.shares(its)
         rated.scorer_ratio[scored] = ratios
         rated.ratio[scored] = adaptation.final_ratio(its, smooth)
 
@@ -391,8 +396,6 @@ class Fold:
         trained = np.maximum(group, 0)
         leading = leading_scorer(rated)
         rows = np.arange(len(at))
-        contributions: NDArray[np.float32] = rated.contributions[rows, leading]
-        total = contributions.sum(axis=1, keepdims=True)
         observed = slots.values[at][:, model.columns]
         masked = done.faults[at][:, model.columns] != Fault.NONE
         return Trace(
@@ -410,11 +413,21 @@ class Fold:
             observed=np.where(masked, np.nan, observed),
             expected=model.trajectory.inverse(rated.expected[rows, leading], trained, index),
             sigma=model.trajectory.at(trained, index)[1],
-            contributions=(contributions / np.where(total > 0, total, 1.0)).astype(np.float32),
+            contributions=rated.share.astype(np.float32),
             version=rated.version,
             contexts=done.contexts,
             context=slots.context[at],
         )
+
+
+def _parts(
+    contributions: NDArray[np.float32], ratios: NDArray[np.float64], combined: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """What each sensor has [n, D] in the combined ratio, by the scorer with the largest one; none below 0."""
+    leading = contributions[np.arange(len(ratios)), np.argmax(ratios, axis=1)].astype(np.float64)
+    total = leading.sum(axis=1, keepdims=True)
+    share = np.divide(leading, total, out=np.zeros_like(leading), where=total > 0)
+    return share * np.maximum(combined, 0.0)[:, None]
 
 
 def leading_scorer(rated: Rated) -> NDArray[np.intp]:
@@ -465,6 +478,7 @@ def _empty_rated(windows: int, scorers: int, sensors: int) -> Rated:
         on_scale=unknown(windows, scorers),
         rank=unknown(windows, scorers),
         contributions=np.zeros((windows, scorers, sensors), np.float32),
+        share=np.zeros((windows, sensors)),
         expected=np.full((windows, scorers, sensors), np.nan, np.float32),
         scorer_ratio=unknown(windows, scorers),
         ratio=unknown(windows),

@@ -190,7 +190,9 @@ def _train(
     }
     bundle = _completed(draft, arrays, fields)
     counts = _counts(normal, scored)
-    return Trained(bundle, overall, each, curves, ratios, counts, _warnings(asset_class, rows, overall))
+    return Trained(
+        bundle, overall, each, curves, ratios, counts, _warnings(asset_class, rows, normal, overall)
+    )
 
 
 def _completed(draft: Bundle, arrays: Mapping[str, NDArray[Any]], fields: Mapping[str, Any]) -> Bundle:
@@ -563,13 +565,19 @@ def _counts(normal: _Normal, scored: Mapping[int, _Scored]) -> dict[str, int]:
     }
 
 
-def _warnings(asset_class: AssetClass, rows: _Rows, overall: Estimate) -> list[str]:
+def _warnings(asset_class: AssetClass, rows: _Rows, normal: _Normal, overall: Estimate) -> list[str]:
     found: list[str] = []
     if not overall.enough:
         found.append(
             f"UNCALIBRATED: {overall.n} held-out windows hold {overall.n_eff:.0f} independent ones; "
             f"nu {overall.nu:g} needs {overall.missing} more windows of the same kind"
         )
+    for number, asset in enumerate(rows.assets):
+        parts = set(normal.part[rows.slots.row == number].tolist())
+        if FIT in parts and len(parts) == 1:
+            found.append(f"asset {asset}: all its history fits the models, none of it is held out")
+        elif FIT not in parts:
+            found.append(f"asset {asset}: all its history is held out, none of it fits the models")
     for column, name in enumerate(asset_class.sensors):
         share = float(np.mean(rows.faults[:, column] != Fault.NONE))
         if share > 0.01:

@@ -113,7 +113,9 @@ def _how_much(score: Score | None) -> str:
         return f"{ratio:.3g} times its limit"
     if ratio >= 1:
         return f"{100 * (ratio - 1):.0f} % over its limit"
-    return f"now at {100 * ratio:.0f} % of its limit"
+    if ratio > 0:
+        return f"now at {100 * ratio:.0f} % of its limit"
+    return "now below the normal median"
 
 
 def _moved(part: Contribution) -> str:

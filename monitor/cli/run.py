@@ -23,13 +23,12 @@ from monitor.cli.arguments import config_argument
 @config_argument
 @click.option(
     "--start",
-    default="latest",
-    show_default=True,
     metavar="WHERE",
-    help="Where to begin a partition without stored state: earliest, latest, or a time (ISO 8601).",
+    help="Where to begin a partition without stored state: earliest, latest, or a time (ISO 8601). "
+    "[default: latest of a topic, earliest of files]",
 )
 @click.option("--verbose", is_flag=True, help="Log snapshots too.")
-def command(config: Path, start: str, verbose: bool) -> None:
+def command(config: Path, start: str | None, verbose: bool) -> None:
     """Watch the configured source and publish alerts to the configured sink, until stopped.
 
     Every few seconds the state is written to disk together with the input offsets that it reflects; Kafka's own

@@ -35,7 +35,7 @@ class Incident:
         raised_ns: when the incident was raised: the start plus the on-delay.
         cleared_ns: when it cleared; None while it is open.
         severity: the highest of its alerts, 1 to 1000.
-        message: that of the most severe alert.
+        message: that of the most severe alert while it stood.
         contributions: likewise, largest share first.
         incident_id: the same in replay and live.
     """
@@ -70,7 +70,10 @@ def incidents_from_alerts(alerts: Iterable[Mapping[str, Any]]) -> list[Incident]
 
 
 def _incident(alerts: list[Mapping[str, Any]]) -> Incident:
-    first, worst = alerts[0]["data"], max((a["data"] for a in alerts), key=lambda d: d["severity"])
+    first = alerts[0]["data"]
+    # a CLEARED carries the worst severity, and shows a moment that is normal again
+    telling = [a["data"] for a in alerts if a["data"]["event"] != "CLEARED"] or [first]
+    worst = max(telling, key=lambda data: data["severity"])
     raised = Instant.parse(first["raised_at"])
     cleared = [a["data"]["cleared_at"] for a in alerts if a["data"].get("cleared_at")]
     started = first.get("started_at")
@@ -81,7 +84,7 @@ def _incident(alerts: list[Mapping[str, Any]]) -> Incident:
         start_ns=int(Instant.parse(started)) if started else int(raised),
         raised_ns=int(raised),
         cleared_ns=int(Instant.parse(cleared[-1])) if cleared else None,
-        severity=worst["severity"],
+        severity=max(alert["data"]["severity"] for alert in alerts),
         message=worst.get("message") or "",
         contributions=tuple(_contribution(c) for c in worst.get("contributions") or ()),
         incident_id=first["incident_id"],

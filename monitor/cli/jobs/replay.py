@@ -13,6 +13,7 @@ from rich.console import Console
 
 from connectors.records import Channel
 from monitor import __version__
+from monitor.alerting.messages import duration_text
 from monitor.cli.common import connector_errors, load_models, pipeline_factory
 from monitor.configuration import Configuration, read
 from monitor.connect import layout_of, make_source, recordings, topic_name
@@ -111,7 +112,7 @@ def _tell(
     for evaluation in evaluations.values():
         console.print(text_table(evaluation))
     for incident in incidents:
-        console.print(_line(incident), soft_wrap=True, highlight=False)
+        console.print(_line(incident), soft_wrap=True, highlight=False, markup=False)
     rejected = sum(record.channel is Channel.DEAD_LETTER for record in done.records)
     console.print(f"{done.records_read} records, {len(incidents)} incidents, {rejected} dead letters")
     if json_file is not None:
@@ -149,4 +150,7 @@ def _meta(configuration: Configuration, models: Mapping[str, Model], done: Repla
 
 
 def _line(incident: Incident) -> str:
-    return f"  {incident.kind:<12} {incident.message}"
+    end = "still open"
+    if incident.cleared_ns is not None:
+        end = f"cleared after {duration_text(incident.cleared_ns - incident.start_ns)}"
+    return f"  {incident.kind:<12} {incident.message}; {end}"

@@ -17,11 +17,13 @@ from monitor.quantities import Instant
 from monitor.thresholds.decisions import JournalledDecisions
 
 
-def run_command(config: Path, start: str, verbose: bool) -> None:
+def run_command(config: Path, start: str | None, verbose: bool) -> None:
     """Do what `nuwatch run` says."""
     log = start_logging(verbose)
     configuration = read(config)
-    begin = _start(start)
+    begin = _start(
+        start or ("latest" if configuration.settings.source.get("kind") == "kafka" else "earliest")
+    )
     stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop.ask)
