@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import chain, repeat
 
 from connectors.codec import Codec
@@ -42,6 +43,7 @@ class MemorySource:
     def open(self, position: Callable[[int], int | None], start: Start) -> None:
         """Position every partition; ``start`` as a time means the first record (row) at or after it."""
         begun: set[int] = set()
+        position = cache(position)
         kept: list[RawRecord] = []
         for record in self._records:
             stored = position(record.partition)
