@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from connectors.records import Context
 from monitor.event_time.grid import Slots
+from monitor.event_time.segments import ends_of, latest_true, numbers_of, shifted, starts_of
 from monitor.settings import AssetClass
 from monitor.table import Table
 
@@ -143,11 +144,15 @@ class Declarations:
         return value != before
 
     def _setpoint_changed(self, slots: Slots) -> NDArray[np.bool_]:
+        """True [M] where a set-point differs from its last known value: a gap in its readings is no change."""
         row, value = slots.row, slots.values[:, self._columns]
-        first = np.concatenate([[True], row[1:] != row[:-1]])
-        before = np.where(first[:, None], self._table["setpoint"][row], np.roll(value, 1, axis=0))
-        last = np.concatenate([first[1:], [True]])
-        self._table["setpoint"][row[last]] = value[last]
+        starts = starts_of(row)
+        latest = latest_true(np.isfinite(value), starts[numbers_of(starts, len(row))])
+        known = np.take_along_axis(value, np.maximum(latest, 0), axis=0)
+        known = np.where(latest >= 0, known, self._table["setpoint"][row])
+        before = shifted(known, starts, self._table["setpoint"][row[starts]])
+        last = ends_of(starts, len(row))
+        self._table["setpoint"][row[last]] = known[last]
         moved = np.isfinite(value) & (value != before)
         return (moved & ((value < self._low) | (value > self._high))).any(axis=1)
 
