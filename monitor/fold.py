@@ -24,6 +24,7 @@ from monitor.alerting.incidents import Incidents, Kind, Track, Transition
 from monitor.event_time.checks import Fault, SensorChecks
 from monitor.event_time.grid import Grid, Refusal, Silence, Slots
 from monitor.event_time.history import History, Ready
+from monitor.event_time.silences import SilenceWatch
 from monitor.model import Model
 from monitor.settings import AssetClass
 from monitor.thresholds.adaptation import Adaptation, AdaptationEvent, Command, Scale
@@ -154,6 +155,7 @@ class Fold:
         self.grid = Grid(asset_class)
         self.checks = SensorChecks(asset_class, model.stuck_slots)
         self.history = History(asset_class.window.length, asset_class.window.stride, len(model.columns))
+        self.silences = SilenceWatch(asset_class.time.silence)
         self.segments = Segments()
         self.smoother = Smoother(asset_class.scoring.smoothing, asset_class.window.length, len(model.columns))
         self.adaptation = Adaptation(
@@ -173,6 +175,7 @@ class Fold:
             "grid": self.grid,
             "checks": self.checks,
             "history": self.history,
+            "silences": self.silences,
             "segments": self.segments,
             "smoother": self.smoother,
             "declarations": self.declarations,
@@ -216,6 +219,12 @@ class Fold:
         return Output(
             done, happenings, adaptations, result.silences, result.refused, dict(result.counts) | counts
         )
+
+    def fallen_silent(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Assets [n] to be told silent now, by the time that the others have reached, and their last times [n]."""
+        last, seen = self.grid.last_accepted(len(self.names))
+        rows = self.silences.overdue(last, seen)
+        return rows, last[rows]
 
     def command(self, asset: str, command: Command) -> list[AdaptationEvent]:
         """A person's decision about an asset's threshold."""

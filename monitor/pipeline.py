@@ -16,7 +16,7 @@ import numpy as np
 from connectors.records import Batch, OutRecord, Polled, RawRecord
 from monitor.alerting.alerts import Facts, Origin, build_alert, cloudevent, threshold_event
 from monitor.alerting.dead_letters import dead_letter
-from monitor.alerting.incidents import Kind, silence_alerts
+from monitor.alerting.incidents import EventName, Kind, Transition, silence_alerts, silence_raised
 from monitor.alerting.severity import severity
 from monitor.alerting.short_form import shorten
 from monitor.event_time.refusals import Refusal
@@ -117,6 +117,8 @@ class Pipeline:
         for batch in polled.batches:
             for piece in _pieces(batch):
                 self._push(piece, outcome)
+        for fold in self._folds.values():
+            self._fallen_silent(fold, outcome)
         outcome.records[:] = [shorten(record, self._max_event) for record in outcome.records]
         return outcome
 
@@ -170,7 +172,7 @@ class Pipeline:
         outcome.counts["SLOTS"] += len(output.done.slots.row)
         outcome.counts["WINDOWS"] += int(output.done.rated.scored.sum())
         outcome.records.extend(self._refused(fold, refusal) for refusal in output.refused)
-        self._silences(fold, output, outcome)
+        self._ended_silences(fold, output, outcome)
         self._incidents(fold, output, outcome)
         for event, window in output.adaptations:
             slot = int(output.done.rated.slot[window])
@@ -193,32 +195,38 @@ class Pipeline:
             time_ns=refusal.time,
         )
 
-    def _silences(self, fold: Fold, output: Output, outcome: Outcome) -> None:
+    def _ended_silences(self, fold: Fold, output: Output, outcome: Outcome) -> None:
+        """RAISED and CLEARED of gaps that end with this batch; a RAISED that was told early is not told again."""
         if not output.silences:
             return
         rows, last, now = (np.array(column, np.int64) for column in zip(*output.silences, strict=True))
         limit = fold.settings.time.silence
-        rank = int(severity(fold.settings.alerting.criticality, 1.0, 0.0))
-        for transition in silence_alerts(rows.astype(np.int32), last, now, limit, rank):
-            asset = fold.names[transition.row]
-            alert = build_alert(
-                transition,
-                source=self._source,
-                asset=asset,
-                kind=Kind.DATA_GAP,
-                subject="silence",
-                facts=Facts(),
-            )
-            outcome.records.append(
-                cloudevent(
-                    alert,
-                    source=self._source,
-                    asset=asset,
-                    time_ns=transition.at_ns,
-                    sequence=transition.sequence,
-                    origin=self._origin,
-                )
-            )
+        told = {row for row in set(rows.tolist()) if fold.silences.ended(row)}
+        for transition in silence_alerts(rows.astype(np.int32), last, now, limit, _silence_rank(fold)):
+            if transition.event is EventName.RAISED and transition.row in told:
+                told.remove(transition.row)
+                continue
+            outcome.records.append(self._silence(fold, transition))
+
+    def _fallen_silent(self, fold: Fold, outcome: Outcome) -> None:
+        rows, last = fold.fallen_silent()
+        for transition in silence_raised(rows, last, fold.settings.time.silence, _silence_rank(fold)):
+            self._dirty.add(fold.names[transition.row])
+            outcome.records.append(self._silence(fold, transition))
+
+    def _silence(self, fold: Fold, transition: Transition) -> OutRecord:
+        asset = fold.names[transition.row]
+        alert = build_alert(
+            transition, source=self._source, asset=asset, kind=Kind.DATA_GAP, subject="silence", facts=Facts()
+        )
+        return cloudevent(
+            alert,
+            source=self._source,
+            asset=asset,
+            time_ns=transition.at_ns,
+            sequence=transition.sequence,
+            origin=self._origin,
+        )
 
     def _incidents(self, fold: Fold, output: Output, outcome: Outcome) -> None:
         identity = self._identity_of[fold.name]
@@ -261,6 +269,10 @@ class Pipeline:
                     origin=origin,
                 )
             )
+
+
+def _silence_rank(fold: Fold) -> int:
+    return int(severity(fold.settings.alerting.criticality, 1.0, 0.0))
 
 
 def _pieces(batch: Batch) -> Iterable[Batch]:

@@ -25,7 +25,7 @@ class Bars(TrainingProgress):
 
     def step(self, done: int, total: int, values: Mapping[str, float]) -> None:
         """Move the bar."""
-        figures = "  ".join(f"{name} {value:.3g}" for name, value in values.items())
+        figures = "  ".join(f"{name} {value:.2g}" for name, value in values.items())
         if self._task is not None:
             self._progress.update(self._task, total=total, completed=done, figures=figures)
 
@@ -39,8 +39,7 @@ def bars(console: Console) -> Progress:
     """Bars that fit into 80 columns."""
     return Progress(
         TextColumn("{task.description:<24}"),
-        BarColumn(bar_width=16),
-        TextColumn("{task.percentage:>3.0f}%"),
+        BarColumn(bar_width=12),
         TimeElapsedColumn(),
         TextColumn("{task.fields[figures]}"),
         console=console,

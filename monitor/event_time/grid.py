@@ -129,6 +129,11 @@ class Grid:
         """Accepted rows that wait for their slots to close; bounded by lateness times rate."""
         return sum(len(part.row) for part in self._pending)
 
+    def last_accepted(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Highest accepted time of the first ``count`` assets, ns, and whether there is one."""
+        highest = self._watermark.table["highest"][:count]
+        return highest, highest != UNSEEN
+
     def grow(self, capacity: int) -> None:
         """Make room for ``capacity`` assets."""
         for table in (*self._tables, self._admission.table):

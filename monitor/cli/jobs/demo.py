@@ -37,7 +37,7 @@ LIVE_SECONDS: Final = 30.0
 ROWS: Final = 60
 """Rows of the plant per portion: ten minutes of its time."""
 _PLAN = """\
-A simulated plant (4 batch reactors) runs normally for {history:.0f} days; two networks learn it.
+{history:.0f} normal days of a simulated plant (4 batch reactors) teach two networks.
 Then {live:.1f} days pass before your eyes, with 5 planted faults and 1 grade change."""
 
 
