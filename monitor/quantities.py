@@ -68,7 +68,8 @@ class Instant(int):
                 f"expected an ISO 8601 time such as '2026-11-22T01:13:56Z', got {text!r}"
             ) from None
         if moment.tzinfo is None:
-            raise ValueError(f"{text!r} has no offset from UTC; hint: write {text}Z for UTC")
+            in_utc = f"{text}Z" if "T" in text or " " in text else f"{text}T00:00:00Z"
+            raise ValueError(f"{text!r} has no offset from UTC; hint: write {in_utc} for UTC")
         delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
         return cls((delta.days * 86_400 + delta.seconds) * NS_PER_S + delta.microseconds * 1000)
 

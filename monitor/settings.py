@@ -108,7 +108,7 @@ class Scoring(Section, frozen=True):
     """Which scorers judge a window, and how their ratios become one.
 
     Attributes:
-        scorers: names with their hyperparameters; see `nuwatch train --help`.
+        scorers: names with their hyperparameters: lstm_autoencoder, ocnn, pca, var; {} takes the defaults.
         combine: 'any' takes the largest ratio, 'all' the smallest.
         smoothing: weight of the newest ratio in the EWMA over time; 1 is no smoothing.
         block: windows per compiled block; part of the bundle, because results depend on it in the last bits.
@@ -144,7 +144,7 @@ class DriftSettings(Section, frozen=True):
 
     Attributes:
         detector: river's drift detector.
-        delta: ADWIN's confidence (PageHinkley: its threshold is chosen from it; KSWIN: alpha).
+        delta: ADWIN's confidence; the other detectors are set to the rate of false drifts that it has there.
         re_estimate: 'guarded' acts when the fault-safe conditions hold; 'approve' always asks a person.
         samples: scores needed for a re-estimation; null: enough for nu (see `calibration.enough`).
         max_step: the largest factor between the old and the new limit in one re-estimation.

@@ -207,3 +207,9 @@ def test_an_instant_without_an_offset_is_refused_with_a_hint() -> None:
         Instant.parse("2026-11-22T01:13:56")
     with pytest.raises(ValueError, match="expected an ISO 8601 time"):
         Instant.parse("yesterday")
+
+
+def test_a_date_alone_is_refused_with_a_hint_that_can_be_copied() -> None:
+    with pytest.raises(ValueError, match="hint: write 2026-07-01T00:00:00Z for UTC"):
+        Instant.parse("2026-07-01")
+    assert str(Instant.parse("2026-07-01T00:00:00Z")) == "2026-07-01T00:00:00Z"
