@@ -194,7 +194,7 @@ def test_the_closing_table_tells_found_missed_and_false_apart() -> None:
 def quick(short: Performance) -> Iterator[None]:
     """A short plant, and scorers that train in a second."""
     text = example("polymer_plant.yaml")
-    scorers = text[text.index("        lstm_autoencoder:") : text.index("      block:")]
+    scorers = text[text.index("        lstm_autoencoder:") : text.index("      smoothing:")]
     fast = text.replace(scorers, "        pca: {}\n        var: {}\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("monitor.cli.jobs.demo.example", lambda _: fast)

@@ -11,7 +11,7 @@ import click
     "demo",
     epilog="""\b
 Examples:
-  nuwatch demo                            about a minute and a half, nothing else needed
+  nuwatch demo                            about a minute and a half; nothing else is needed
   nuwatch demo --fast --seed 7            another plant, no waiting
   nuwatch demo --kafka localhost:9092     the same plant through a real broker, with topics of its own
 
