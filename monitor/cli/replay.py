@@ -41,7 +41,11 @@ from monitor.cli.arguments import config_argument
 @click.option(
     "--dead-letters", type=click.Path(path_type=Path, dir_okay=False), help="Write refused records."
 )
-@click.option("--speed", type=float, help="Plant seconds per second; default: as fast as it goes.")
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Plant seconds per second; default: as fast as it goes.",
+)
 def command(
     config: Path,
     files: tuple[Path, ...],
