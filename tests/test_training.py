@@ -187,6 +187,14 @@ def test_the_held_out_stretch_run_live_has_the_very_ratios_that_set_the_limit(ca
     assert np.median(ratios) == pytest.approx(0.0, abs=1e-12)
 
 
+def test_the_same_holds_for_several_assets_side_by_side() -> None:
+    history = continuous(5, 600, assets=3)
+    w = world(text(), [history])
+    first = second_of(w.trained.estimate.start_ns) - LENGTH + 1
+    _, trace = run(w.pipeline(), pick(history, slice(3 * first, None)), cuts=(50, 51, 120))
+    assert trace.ratio[trace.scored].tobytes() == w.trained.limit_ratios.tobytes()
+
+
 def test_the_limit_is_the_nu_quantile_of_what_a_person_gets_from_the_live_scores(case: Case) -> None:
     """From raw scores on: scaled by maturity, combined, smoothed, and the order statistic taken, by hand."""
     trace, scales, scoring = case.trace, case.world.model.scales, case.world.asset_class.scoring
