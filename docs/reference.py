@@ -49,14 +49,12 @@ Four examples to start from: `config/nuwatch.yaml`, `config/continuous.yaml`, `c
 
 **After training.** A bundle fixes what was trained: sensors and their units, `sampling`, `window.length`, the
 scorers, the block and the limits. `replay` and `run` refuse a bundle that does not fit the sensors, units,
-`sampling` or `window.length`. They do not notice when `calibration.nu`, `scoring.smoothing`, `scoring.combine`,
-`window.stride` or `window.min_coverage` were changed after training, although the limit was estimated with the old
-ones; and `scoring.scorers`, `batches.align` and `stuck_after` have no effect until the next training. Train again
-after such a change. Changes under `alerting`, `drift` and `time.silence` need no training.
+`sampling` or `window.length`, and one whose limits rest on other settings: `calibration.nu`, `scoring.scorers`, `combine` and
+`smoothing`, `window.stride`, `min_coverage` and `min_maturity`, and `batches`. A changed `stuck_after` has no effect until
+the next training. Changes under `alerting`, `drift` and `time.silence` need no training.
 """
 
 _REMARKS = {
-    ("State", "outbox"): "**Not yet in effect**: see [daemon](daemon.md).",
     ("State", "drain"): "In effect: the longest wait for the sink's acknowledgements, at every snapshot.",
 }
 

@@ -14,8 +14,23 @@ from connectors.ports import Start
 from connectors.records import Channel
 from monitor.engine import Engine, Step
 from monitor.settings import State
+from monitor.thresholds.adaptation_events import (
+    AdaptationEvent,
+    AwaitingApproval,
+    DetectorReset,
+    DriftDetected,
+    Refused,
+    VersionSet,
+)
 
 POLL_S = 0.5
+_ADAPTATIONS = {
+    DriftDetected: "drift_detected",
+    VersionSet: "threshold_set",
+    AwaitingApproval: "decision_wanted",
+    Refused: "re_estimation_refused",
+    DetectorReset: "drift_detector_reset",
+}
 
 
 class Stop:
@@ -53,6 +68,7 @@ class Daemon:
         self._log = log
         self._recompiles = recompiles
         self._counts: Counter[str] = Counter()
+        self._heard: dict[str, float] = {}
 
     def run(self, start: Start) -> None:
         """Open, work, and leave everything durable.
@@ -65,12 +81,13 @@ class Daemon:
         self._engine.open(start)
         for partition in self._engine.discarded:
             self._log.warning("state_of_another_bundle_discarded", partition=partition)
-        self._log.info("started", partitions=sorted(self._engine.pipelines))
+        self._log.info("started", restored=sorted(self._engine.pipelines))
         due = time.monotonic() + self._interval
         try:
             while not self._stop.asked and not self._engine.exhausted:
                 self._note(self._engine.step(POLL_S))
                 if time.monotonic() >= due or self._engine.unacknowledged >= self._outbox:
+                    self._tell_silences()
                     self._snapshot()
                     due = time.monotonic() + self._interval
             self._snapshot()
@@ -80,12 +97,30 @@ class Daemon:
 
     def _note(self, steps: Sequence[Step]) -> None:
         for step in steps:
+            heard = time.monotonic()
+            for batch in step.polled.batches:
+                self._heard.update((batch.assets[n], heard) for n in set(batch.asset.tolist()))
             self._counts["RECORDS"] += step.polled.records
             self._counts.update(step.outcome.counts)
+            for asset, event in step.outcome.adaptations:
+                self._log.warning(_ADAPTATIONS[type(event)], asset=asset, **_told(event))
             for record in step.outcome.records:
                 self._counts[f"OUT_{record.channel.name}"] += 1
                 if record.channel is Channel.ALERTS:
                     self._log.info("alert", id=record.id, asset=(record.key or b"").decode())
+
+    def _tell_silences(self) -> None:
+        """Assets not heard for their silence, told when nothing waits to be read."""
+        if self._engine.lag:
+            return
+        now = time.monotonic()
+        quiet: set[str] = set()
+        for pipeline in self._engine.pipelines.values():
+            for asset, silence in pipeline.silences.items():
+                if now - self._heard.setdefault(asset, now) > silence:
+                    quiet.add(asset)
+        if quiet:
+            self._counts["SILENCES_TOLD"] += self._engine.tell_silences(quiet)
 
     def _snapshot(self) -> None:
         begun = time.monotonic()
@@ -93,3 +128,15 @@ class Daemon:
         self._log.debug("snapshot", seconds=round(time.monotonic() - begun, 4), lag=self._engine.lag)
         if self._recompiles():
             self._log.warning("recompiled", count=self._recompiles())
+
+
+def _told(event: AdaptationEvent) -> dict[str, Any]:
+    """What a log line says of an event of a threshold's life."""
+    if isinstance(event, AwaitingApproval):
+        return {"reason": event.reason, "hint": "nuwatch decide approve|reject ASSET"}
+    if isinstance(event, Refused):
+        return {"reason": event.why}
+    if isinstance(event, VersionSet):
+        version = event.version
+        return {"version": version.version, "trigger": version.trigger, "by": version.approved_by}
+    return {"scorer": event.scorer}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from connectors.ports import Source, Start
@@ -102,6 +102,13 @@ class Engine:
         self._unacknowledged = 0
         if moved:
             self._source.commit(moved)
+
+    def tell_silences(self, quiet: Collection[str]) -> int:
+        """Tell of silent assets among those not heard for their silence; returns how many were told."""
+        told = [record for pipeline in self.pipelines.values() for record in pipeline.tell_silences(quiet)]
+        self._checkpoint.publish(told)
+        self._unacknowledged += len(told)
+        return len(told)
 
     def close(self) -> None:
         """Release source and checkpoint. Idempotent."""

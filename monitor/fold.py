@@ -12,7 +12,7 @@ step.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -220,11 +220,17 @@ class Fold:
             done, happenings, adaptations, result.silences, result.refused, dict(result.counts) | counts
         )
 
-    def fallen_silent(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Assets [n] to be told silent now, by the time that the others have reached, and their last times [n]."""
+    def fallen_silent(self, quiet: Collection[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Of these assets, those [n] that are to be told silent now, and their last times [n]."""
         last, seen = self.grid.last_accepted(len(self.names))
-        rows = self.silences.overdue(last, seen)
+        may = np.array([name in quiet for name in self.names], np.bool_)
+        rows = self.silences.overdue(last, seen, may)
         return rows, last[rows]
+
+    def speak_again(self, rows: NDArray[np.int32]) -> dict[int, tuple[int, int]]:
+        """Of these assets, those whose silence was told and is over: the last time before it, and the time now."""
+        last, _ = self.grid.last_accepted(len(self.names))
+        return {row: (told, int(last[row])) for row, told in self.silences.ended(rows, last[rows]).items()}
 
     def command(self, asset: str, command: Command) -> list[AdaptationEvent]:
         """A person's decision about an asset's threshold."""

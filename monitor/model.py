@@ -168,8 +168,23 @@ class Model:
         return self.program(values, mask)
 
 
+def calibrated_with(asset_class: AssetClass) -> dict[str, Any]:
+    """The settings that the limits rest on: with others the asked false-alarm rate would not be the one got."""
+    return {
+        "calibration.nu": asset_class.calibration.nu,
+        "scoring.combine": asset_class.scoring.combine,
+        "scoring.smoothing": asset_class.scoring.smoothing,
+        "scoring.scorers": list(asset_class.scoring.scorers),
+        "window.stride": asset_class.window.stride,
+        "window.min_coverage": asset_class.window.min_coverage,
+        "window.min_maturity": asset_class.window.min_maturity,
+        "batches.fresh_window": asset_class.batches.fresh_window,
+        "batches.align": asset_class.batches.align,
+    }
+
+
 def check_fit(bundle: Bundle, asset_class: AssetClass, name: str) -> None:
-    """Refuse a bundle that was trained for other sensors, windows or sampling.
+    """Refuse a bundle that was trained for other sensors, windows or sampling, or calibrated otherwise.
 
     Raises:
         ConfigurationError: what differs, and what to do.
@@ -181,6 +196,7 @@ def check_fit(bundle: Bundle, asset_class: AssetClass, name: str) -> None:
         "window.length": asset_class.window.length,
         "sampling_ns": int(asset_class.sampling),
         "all_sensors": sensors,
+        **calibrated_with(asset_class),
     }
     got = {
         "sensors": list(bundle.sensors),
@@ -188,10 +204,11 @@ def check_fit(bundle: Bundle, asset_class: AssetClass, name: str) -> None:
         "window.length": bundle.length,
         "sampling_ns": bundle.fields.get("sampling_ns"),
         "all_sensors": bundle.fields.get("all_sensors"),
+        **bundle.fields.get("calibrated_with", {}),
     }
     for what, expected in wanted.items():
-        if got[what] != expected:
+        if got.get(what) != expected:
             raise ConfigurationError(
-                f"asset class {name!r}: the bundle was trained for {what} {got[what]}, the configuration says "
+                f"asset class {name!r}: the bundle was trained for {what} {got.get(what)}, the configuration says "
                 f"{expected}; hint: run `nuwatch train` again, or point `bundle` to the one that fits"
             )

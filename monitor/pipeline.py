@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from connectors.records import Batch, OutRecord, Polled, RawRecord
 from monitor.alerting.alerts import Facts, Origin, build_alert, cloudevent, threshold_event
@@ -101,6 +102,12 @@ class Pipeline:
         return dict(self._class_of)
 
     @property
+    def silences(self) -> dict[str, float]:
+        """Longest gap that is no silence, in seconds, of all assets seen."""
+        limits = {name: fold.settings.time.silence.seconds for name, fold in self._folds.items()}
+        return {asset: limits[name] for asset, name in self._class_of.items()}
+
+    @property
     def pending_rows(self) -> int:
         """Accepted rows that wait for their slots to close."""
         return sum(fold.grid.pending_rows for fold in self._folds.values())
@@ -117,10 +124,22 @@ class Pipeline:
         for batch in polled.batches:
             for piece in _pieces(batch):
                 self._push(piece, outcome)
-        for fold in self._folds.values():
-            self._fallen_silent(fold, outcome)
         outcome.records[:] = [shorten(record, self._max_event) for record in outcome.records]
         return outcome
+
+    def tell_silences(self, quiet: Collection[str]) -> list[OutRecord]:
+        """RAISED of assets that the daemon has not heard for their silence, once the others have gone on for it.
+
+        Args:
+            quiet: the assets not heard for that long.
+        """
+        records: list[OutRecord] = []
+        for fold in self._folds.values():
+            rows, last = fold.fallen_silent(quiet)
+            for transition in silence_raised(rows, last, fold.settings.time.silence, _silence_rank(fold)):
+                self._dirty.add(fold.names[transition.row])
+                records.append(self._silence(fold, transition))
+        return records
 
     def command(self, asset: str, command: Command, outcome: Outcome | None = None) -> Outcome:
         """A person's decision about an asset's threshold; one about an asset never seen is counted."""
@@ -172,7 +191,8 @@ class Pipeline:
         outcome.counts["SLOTS"] += len(output.done.slots.row)
         outcome.counts["WINDOWS"] += int(output.done.rated.scored.sum())
         outcome.records.extend(self._refused(fold, refusal) for refusal in output.refused)
-        self._ended_silences(fold, output, outcome)
+        heard = np.array([fold.row(batch.assets[number]) for number in np.unique(batch.asset)], np.int32)
+        self._ended_silences(fold, heard, output, outcome)
         self._incidents(fold, output, outcome)
         for event, window in output.adaptations:
             slot = int(output.done.rated.slot[window])
@@ -195,24 +215,20 @@ class Pipeline:
             time_ns=refusal.time,
         )
 
-    def _ended_silences(self, fold: Fold, output: Output, outcome: Outcome) -> None:
-        """RAISED and CLEARED of gaps that end with this batch; a RAISED that was told early is not told again."""
-        if not output.silences:
-            return
-        rows, last, now = (np.array(column, np.int64) for column in zip(*output.silences, strict=True))
-        limit = fold.settings.time.silence
-        told = {row for row in set(rows.tolist()) if fold.silences.ended(row)}
-        for transition in silence_alerts(rows.astype(np.int32), last, now, limit, _silence_rank(fold)):
-            if transition.event is EventName.RAISED and transition.row in told:
-                told.remove(transition.row)
-                continue
-            outcome.records.append(self._silence(fold, transition))
-
-    def _fallen_silent(self, fold: Fold, outcome: Outcome) -> None:
-        rows, last = fold.fallen_silent()
-        for transition in silence_raised(rows, last, fold.settings.time.silence, _silence_rank(fold)):
-            self._dirty.add(fold.names[transition.row])
-            outcome.records.append(self._silence(fold, transition))
+    def _ended_silences(self, fold: Fold, heard: NDArray[np.int32], output: Output, outcome: Outcome) -> None:
+        """RAISED and CLEARED of gaps that end with this batch; what was told early is not told again."""
+        told = fold.speak_again(heard)
+        if output.silences:
+            rows, last, now = (np.array(column, np.int64) for column in zip(*output.silences, strict=True))
+            limit = fold.settings.time.silence
+            for transition in silence_alerts(rows.astype(np.int32), last, now, limit, _silence_rank(fold)):
+                early = told.get(transition.row, (-1, 0))[0] == transition.start_ns
+                if early and transition.event is EventName.CLEARED:
+                    del told[transition.row]
+                if not early or transition.event is EventName.CLEARED:
+                    outcome.records.append(self._silence(fold, transition))
+        for row, (last_ns, now_ns) in told.items():
+            outcome.records.append(self._silence(fold, _filled(fold, row, last_ns, now_ns)))
 
     def _silence(self, fold: Fold, transition: Transition) -> OutRecord:
         asset = fold.names[transition.row]
@@ -269,6 +285,15 @@ class Pipeline:
                     origin=origin,
                 )
             )
+
+
+def _filled(fold: Fold, row: int, last_ns: int, now_ns: int) -> Transition:
+    """CLEARED of a silence that was told and was none: readings that came later have filled the gap."""
+    silence = fold.settings.time.silence
+    raised = silence_raised(
+        np.array([row], np.int32), np.array([last_ns], np.int64), silence, _silence_rank(fold)
+    )[0]
+    return raised._replace(event=EventName.CLEARED, at_ns=max(now_ns, raised.at_ns), sequence=2)
 
 
 def _silence_rank(fold: Fold) -> int:

@@ -32,7 +32,7 @@ from monitor.errors import NuwatchError
 from monitor.event_time.checks import Fault, SensorChecks, normal_stuck_slots, stuck_slots
 from monitor.event_time.grid import Grid, Slots
 from monitor.event_time.history import History
-from monitor.model import Group, Grouping, Scales, group_of, scored_columns
+from monitor.model import Group, Grouping, Scales, calibrated_with, group_of, scored_columns
 from monitor.quantities import iso_time
 from monitor.settings import AssetClass
 from monitor.thresholds.declared import TrainedContexts
@@ -543,8 +543,7 @@ def _fields(
         "all_sensors": sensors,
         "units": [asset_class.sensors[sensors[c]].unit for c in scored_columns(asset_class)],
         "sampling_ns": int(asset_class.sampling),
-        "combine": asset_class.scoring.combine,
-        "smoothing": asset_class.scoring.smoothing,
+        "calibrated_with": calibrated_with(asset_class),
         "groups": None if groups is None else [list(group) for group in groups],
         "contexts": _trained_contexts(asset_class, rows).to_json(),
         "trained_from": iso_time(int(rows.slots.end.min())),

@@ -15,7 +15,9 @@ from connectors.records import NO_CONTEXT, Batch, Context, Polled, RawRecord, Re
 from models.bundle import Bundle
 from monitor.bundles import write_bundle
 from monitor.cli.validate import command
+from monitor.configuration import parse
 from monitor.data_files import example
+from monitor.model import calibrated_with
 from monitor.quantities import Duration
 from monitor.settings import AssetClass, Batches, Sensor, Settings, Window
 from monitor.validation import Finding, check, has_errors
@@ -416,7 +418,13 @@ def test_a_sensor_without_a_column_is_a_hint(tmp_path: Path) -> None:
 
 def bundle_for(sensors: list[str]) -> Bundle:
     bundle = random_bundle(len(sensors), 64, 4, 16)
-    fields = {"units": ["Cel", "bar"], "sampling_ns": 10**9, "all_sensors": sensors}
+    asset_class = parse(GOOD, Path("plant.yaml")).settings.asset_classes["reactor"]
+    fields = {
+        "units": ["Cel", "bar"],
+        "sampling_ns": 10**9,
+        "all_sensors": sensors,
+        "calibrated_with": calibrated_with(asset_class),
+    }
     return Bundle(**{**bundle.__dict__, "sensors": tuple(sensors), "fields": fields})
 
 
@@ -427,6 +435,12 @@ def test_a_bundle_that_fits_is_fine_and_one_of_other_windows_is_an_error(tmp_pat
     assert (found.level, found.path) == ("error", f"{CLASS}.bundle")
     assert "window.length 64, the configuration says 32" in found.message
     assert "nuwatch train" in found.expected
+
+
+def test_a_limit_that_rests_on_another_nu_is_an_error(tmp_path: Path) -> None:
+    write_bundle(bundle_for(["temperature", "pressure"]), tmp_path / "bundle")
+    (found,) = findings_of(tmp_path, GOOD + "    calibration: {nu: 0.2}\n")
+    assert "calibration.nu 0.01, the configuration says 0.2" in found.message
 
 
 def test_a_damaged_bundle_is_an_error(tmp_path: Path) -> None:

@@ -37,7 +37,9 @@ def start_logging(verbose: bool = False) -> Any:
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    logging.basicConfig(stream=sys.stderr, level=logging.ERROR, format="%(name)s: %(message)s")
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
+    # the client logs every refused connection many times over; what it comes to is told once, by our errors
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     return structlog.get_logger()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import click
@@ -38,6 +39,9 @@ def command(action: str, asset: str, config: Path, by: str) -> None:
     from monitor.thresholds.decisions import Decision, append_decision
 
     configuration = read(config)
+    known = [pattern for kind in configuration.settings.asset_classes.values() for pattern in kind.assets]
+    if not any(fnmatchcase(asset, pattern) for pattern in known):
+        raise click.BadParameter(f"{asset!r} is no asset of {config}; expected one of {', '.join(known)}")
     moment = datetime.now(UTC).isoformat(timespec="milliseconds")
     decision = Decision(asset, action, by, moment)  # type: ignore[arg-type] # click has checked the choice
     append_decision(configuration.folder / configuration.settings.state.directory, decision)
