@@ -12,6 +12,7 @@ from scipy.stats import betabinom
 
 from connectors.records import NO_CONTEXT, Batch, Context
 from monitor.configuration import parse
+from monitor.thresholds.threshold import autocorrelation_time
 from monitor.training import Trained, TrainingProgress, TrainingRefused, train
 from tests.worlds import SECOND, START, World, autoregressive, batch_of, configuration_text, pick, run, world
 
@@ -192,7 +193,10 @@ def test_the_same_holds_for_several_assets_side_by_side() -> None:
     w = world(text(), [history])
     first = second_of(w.trained.estimate.start_ns) - LENGTH + 1
     _, trace = run(w.pipeline(), pick(history, slice(3 * first, None)), cuts=(50, 51, 120))
-    assert trace.ratio[trace.scored].tobytes() == w.trained.limit_ratios.tobytes()
+    ratios = trace.ratio[trace.scored]
+    assert ratios.tobytes() == w.trained.limit_ratios.tobytes()
+    runs = [len(ratios) // 3] * 3
+    assert w.trained.estimate.tau == autocorrelation_time(ratios > 1.0, runs), "pairs of two assets are none"
 
 
 def test_the_limit_is_the_nu_quantile_of_what_a_person_gets_from_the_live_scores(case: Case) -> None:
