@@ -126,6 +126,13 @@ class Polled(NamedTuple):
     newest_ms: int = 0
 
 
+def first_position(polled: Polled) -> int | None:
+    """Position of the first record of a poll; None where it brought nothing that can be named."""
+    offsets = [int(batch.offset[0]) for batch in polled.batches if len(batch.offset)]
+    offsets += [rejected.record.offset for rejected in polled.rejected]
+    return min(offsets, default=None)
+
+
 class Channel(StrEnum):
     """The output channels; the Kafka sink maps each to a topic, the files sink to a file."""
 

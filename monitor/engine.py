@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from connectors.ports import Source, Start
-from connectors.records import Polled
+from connectors.records import Polled, first_position
 from monitor.checkpoint import Checkpoint
 from monitor.errors import StateError
 from monitor.pipeline import Outcome, Pipeline, empty_outcome
@@ -79,6 +79,7 @@ class Engine:
         """Poll once, fold, and hand the events to the sink."""
         steps: list[Step] = []
         for polled in self._source.poll(timeout):
+            self._begin(polled)
             pipeline = self._pipeline(polled.partition)
             steps += [
                 self._fold(pipeline, piece) for piece in self._decisions.pieces(polled, pipeline.assets)
@@ -115,6 +116,14 @@ class Engine:
         self._source.close()
         self._checkpoint.close()
 
+    def _begin(self, polled: Polled) -> None:
+        """Make a new partition's beginning durable, so that a crash before its first snapshot repeats nothing."""
+        first = first_position(polled)
+        if polled.partition in self._durable or first is None:
+            return
+        self._checkpoint.commit(polled.partition, {}, first, self._bundles)
+        self._durable[polled.partition] = first
+
     def _fold(self, pipeline: Pipeline, piece: Piece) -> Step:
         outcome = empty_outcome()
         for decision in piece.decisions:
@@ -135,6 +144,7 @@ class Engine:
         if restored is None:
             return None
         self._decisions.restored(partition, restored.marker.position)
+        self._durable[partition] = restored.marker.position
         if restored.marker.bundles != self._bundles:
             self.discarded.append(partition)
             return restored.marker.position

@@ -134,6 +134,19 @@ def test_a_crash_at_any_poll_changes_nothing_of_what_is_published(
     assert contents(sink) == expected
 
 
+@pytest.mark.parametrize("polls", [1, 5])
+def test_a_crash_before_the_first_snapshot_publishes_nothing_twice(
+    trained: World, stream: Batch, expected: list[OutRecord], tmp_path: Path, polls: int
+) -> None:
+    sink = EagerSink()
+    first = engine(trained, MemorySource([stream], cuts=(CUT,)), FileCheckpoint(tmp_path, sink))
+    for _ in range(polls):
+        first.step(0.0)
+    first.close()
+    finish(engine(trained, MemorySource([stream], cuts=(CUT,)), FileCheckpoint(tmp_path, sink)))
+    assert contents(sink) == expected
+
+
 def test_crash_after_crash_nothing_is_lost_and_nothing_is_published_twice(
     trained: World, stream: Batch, expected: list[OutRecord], tmp_path: Path
 ) -> None:
@@ -232,7 +245,7 @@ def test_a_snapshot_without_news_writes_nothing(trained: World, stream: Batch) -
     running.step(0.0)
     running.snapshot()
     running.snapshot()
-    assert checkpoint.commits == 1
+    assert checkpoint.commits == 2, "the beginning, and one snapshot"
 
 
 # -- state that does not fit ----------------------------------------------------------------------------------

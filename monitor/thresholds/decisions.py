@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, Protocol
 import msgspec
 import numpy as np
 
-from connectors.records import Batch, Polled
+from connectors.records import Batch, Polled, first_position
 from monitor.errors import ConfigurationError, StateError
 from monitor.quantities import Instant
 from monitor.thresholds.adaptation import Command
@@ -148,7 +148,7 @@ class JournalledDecisions:
 
     def _take_up(self, polled: Polled, assets: Mapping[str, str]) -> None:
         self._poll_inbox()
-        first = _first_offset(polled)
+        first = first_position(polled)
         if first is None:
             return
         mine = {line: d for line, d in self._unread.items() if d.asset in assets}
@@ -248,12 +248,6 @@ def _entry(text: bytes, where: str) -> _Entry:
             f"{where}: expected a journalled decision: {error}; "
             "hint: remove the line; its decision is then taken up anew"
         ) from None
-
-
-def _first_offset(polled: Polled) -> int | None:
-    offsets = [int(batch.offset[0]) for batch in polled.batches if len(batch.offset)]
-    offsets += [rejected.record.offset for rejected in polled.rejected]
-    return min(offsets, default=None)
 
 
 def _first_later(polled: Polled, decision: Decision) -> int | None:
