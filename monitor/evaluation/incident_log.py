@@ -35,7 +35,7 @@ class Incident:
         raised_ns: when the incident was raised: the start plus the on-delay.
         cleared_ns: when it cleared; None while it is open.
         severity: the highest of its alerts, 1 to 1000.
-        message: that of the most severe alert while it stood.
+        message: that of its worst alert while it stood.
         contributions: likewise, largest share first.
         incident_id: the same in replay and live.
     """
@@ -73,7 +73,7 @@ def _incident(alerts: list[Mapping[str, Any]]) -> Incident:
     first = alerts[0]["data"]
     # a CLEARED carries the worst severity, and shows a moment that is normal again
     telling = [a["data"] for a in alerts if a["data"]["event"] != "CLEARED"] or [first]
-    worst = max(telling, key=lambda data: data["severity"])
+    worst = max(telling, key=_badness)
     raised = Instant.parse(first["raised_at"])
     cleared = [a["data"]["cleared_at"] for a in alerts if a["data"].get("cleared_at")]
     started = first.get("started_at")
@@ -89,6 +89,12 @@ def _incident(alerts: list[Mapping[str, Any]]) -> Incident:
         contributions=tuple(_contribution(c) for c in worst.get("contributions") or ()),
         incident_id=first["incident_id"],
     )
+
+
+def _badness(data: Mapping[str, Any]) -> tuple[float, int]:
+    """How much an alert's moment tells: by its ratio; by severity where the kind has none."""
+    ratio = (data.get("score") or {}).get("ratio")
+    return (0.0 if ratio is None else ratio, data["severity"])
 
 
 def _contribution(data: Mapping[str, Any]) -> Contribution:

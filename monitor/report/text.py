@@ -114,10 +114,13 @@ _FIGURES: tuple[tuple[str, Callable[[Figures], str]], ...] = (
 
 
 def _detections_table(evaluation: Evaluation) -> Table:
-    columns = ("asset", "label", "from", "first over", "third in a row", "incident", "")
-    table = _table("Labelled faults", columns, numbers=(3, 4, 5))
+    columns = ("asset", "label", "from (UTC)", "first over", "third", "incident")
+    table = _table("Labelled faults: time until the limit is exceeded", columns, numbers=(3, 4, 5))
+    table.columns[2].no_wrap = True
     for seen in evaluation.detections:
-        _row(table, seen.asset, seen.name, seen.start, _first(seen), *_later(seen))
+        name = f"{seen.name} (over before)" if seen.over_before else seen.name
+        start = seen.start.replace("T", " ")[:16]
+        _row(table, seen.asset, name, start, _first(seen), *_later(seen))
     return table
 
 
@@ -127,9 +130,9 @@ def _first(seen: Detection) -> Text:
     return Text(duration(seen.first_delay_s))
 
 
-def _later(seen: Detection) -> tuple[str, str, str]:
-    before = "over the limit before" if seen.over_before else ""
-    return duration(seen.third_delay_s), duration(seen.incident_delay_s), before
+def _later(seen: Detection) -> tuple[str, str]:
+    """Third of three in a row, and the incident."""
+    return duration(seen.third_delay_s), duration(seen.incident_delay_s)
 
 
 def _table(title: str, columns: tuple[str, ...], numbers: tuple[int, ...]) -> Table:

@@ -11,9 +11,16 @@ from numpy.typing import NDArray
 
 from monitor.quantities import iso_time
 from monitor.report.charts import Group, histogram, training_curve
-from monitor.report.markup import Markup, join, number, percent, tag
+from monitor.report.markup import Markup, duration, join, number, percent, tag
 from monitor.report.page import facts, notes, page, table, tiles
 from monitor.thresholds.threshold import Estimate
+
+_COUNTS = {
+    "slots": "samples on the grid",
+    "slots_fit": "of them, samples that fit the models",
+    "windows_scale": "windows that set each scorer's scale",
+    "windows_limit": "windows that set the limit",
+}
 
 
 class SensorRow(NamedTuple):
@@ -165,7 +172,7 @@ def _curves(meta: TrainingMeta) -> Markup:
 
 
 def _samples(meta: TrainingMeta) -> Markup:
-    rows = [(name, f"{count:,}") for name, count in meta.counts.items()]
+    rows = [(_COUNTS.get(name, name), f"{count:,}") for name, count in meta.counts.items()]
     return join((tag("h2", "Samples"), table(("what", "count>"), rows))) if rows else Markup("")
 
 
@@ -179,7 +186,7 @@ def _sensors(meta: TrainingMeta) -> Markup:
             number(sensor.mean, 5),
             number(sensor.sigma),
             _range(sensor),
-            f"{number(sensor.stuck_s)} s" if sensor.stuck_s is not None else "\u2014",
+            duration(sensor.stuck_s),
         )
         for sensor in meta.sensors
     ]
