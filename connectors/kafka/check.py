@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from connectors.errors import SettingsError, SourceError
 from connectors.kafka import client
-from connectors.kafka.library import Admin, KafkaError, TopicPartition
+from connectors.kafka.clientlib import Admin, KafkaError, TopicPartition
 from connectors.kafka.settings import Connection, KafkaSinkSettings, KafkaSourceSettings
 from connectors.records import Channel, RawRecord
 

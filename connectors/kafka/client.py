@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from connectors.errors import SettingsError
-from connectors.kafka.library import (
+from connectors.kafka.clientlib import (
     Admin,
     Consumer,
     KafkaConnectionError,

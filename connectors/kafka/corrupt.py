@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from connectors.kafka import client
-from connectors.kafka.library import (
+from connectors.kafka.clientlib import (
     Consumer,
     CorruptRecordError,
     KafkaError,

@@ -7,7 +7,7 @@ from typing import Any
 
 from connectors.errors import SinkError
 from connectors.kafka import client
-from connectors.kafka.library import KafkaError, Producer, close_producer
+from connectors.kafka.clientlib import KafkaError, Producer, close_producer
 from connectors.kafka.settings import KafkaSinkSettings
 
 _CLOSE_SECONDS = 5.0

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from connectors.errors import ConnectorError, SinkError
 from connectors.kafka import client
-from connectors.kafka.library import (
+from connectors.kafka.clientlib import (
     Admin,
     Consumer,
     KafkaError,

@@ -14,7 +14,7 @@ from typing import Any
 
 from connectors.errors import ConnectorError, OffsetGone, PartitionsChanged, SourceError
 from connectors.kafka import client, corrupt
-from connectors.kafka.library import (
+from connectors.kafka.clientlib import (
     Consumer,
     KafkaError,
     LogTruncationError,

@@ -9,12 +9,12 @@ from typing import Any
 import click
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from connectors.ports import Source, Start
 from connectors.records import Batch
 from monitor import __version__
 from monitor.bundles import write_bundle
+from monitor.cli.bars import Bars, bars
 from monitor.cli.common import connector_errors
 from monitor.configuration import Configuration, read
 from monitor.connect import make_source, recordings
@@ -22,25 +22,7 @@ from monitor.errors import ConfigurationError, UsageError
 from monitor.quantities import Instant
 from monitor.report import SensorRow, TrainingMeta, training_report
 from monitor.settings import AssetClass
-from monitor.training import Trained, TrainingProgress, configuration_hash, train
-
-
-class _Bars(TrainingProgress):
-    """Stages and epochs as a progress bar on stderr."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._task: TaskID | None = None
-
-    def stage(self, name: str) -> None:
-        if self._task is not None:
-            self._progress.update(self._task, total=1, completed=1)
-        self._task = self._progress.add_task(name, total=None, figures="")
-
-    def step(self, done: int, total: int, values: Mapping[str, float]) -> None:
-        figures = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-        if self._task is not None:
-            self._progress.update(self._task, total=total, completed=done, figures=figures)
+from monitor.training import Trained, configuration_hash, train
 
 
 def train_command(
@@ -59,30 +41,21 @@ def train_command(
     interval = _interval(begin, end)
     trained: dict[str, Trained] = {}
     for name in chosen:
-        with _bars() as progress:
+        with bars(Console(stderr=True)) as progress:
+            told = Bars(progress)
             batches = _history(configuration, files, interval)
             trained[name] = train(
                 configuration.settings.asset_classes[name],
                 name,
                 batches,
                 config_hash=configuration_hash(config.read_text(encoding="utf-8")),
-                progress=_Bars(progress),
+                progress=told,
             )
+            told.finish()
         write_bundle(trained[name].bundle, configuration.bundle_path(name))
     _tell(configuration, trained, report, as_json)
     calibrated = all(t.estimate.enough for t in trained.values())
     return 0 if calibrated or allow_uncalibrated else 1
-
-
-def _bars() -> Progress:
-    return Progress(
-        TextColumn("{task.description:<28}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[figures]}"),
-        console=Console(stderr=True),
-    )
 
 
 def _classes(configuration: Configuration, only: tuple[str, ...]) -> tuple[str, ...]:

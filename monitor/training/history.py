@@ -1,0 +1,176 @@
+"""Known-good history as slots, parts, z-scores and windows, through the very stages that run live.
+
+Shape letters: M slots, W windows, C sensors, D scored sensors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectors.records import Batch, Context
+from models.scaling import Scaling, fit_scaling
+from models.trajectory import Trajectory, fit_trajectory
+from monitor.errors import NuwatchError
+from monitor.event_time.checks import Fault, SensorChecks, normal_stuck_slots, stuck_slots
+from monitor.event_time.grid import Grid, Slots
+from monitor.event_time.history import History
+from monitor.model import Group, Grouping, group_of, scored_columns
+from monitor.settings import AssetClass
+from monitor.thresholds.smoothing import Segments
+
+FIT, SCALE, LIMIT = 0, 1, 2
+"""The parts of the history, in order of time: what fits, what sets scales, what sets the limit."""
+CHUNK = 4096
+"""Slots that go through the windows at once."""
+
+
+class TrainingRefused(NuwatchError):  # noqa: N818 - names what happened
+    """The history cannot give a monitor whose threshold means anything."""
+
+
+class Rows(NamedTuple):
+    """The whole history as slots sorted by asset and time, with their contexts interned once."""
+
+    slots: Slots
+    contexts: list[Context]
+    faults: NDArray[np.uint8]
+    stuck_slots: NDArray[np.int64]
+    assets: tuple[str, ...]
+
+
+class Normal(NamedTuple):
+    """Scaled history.
+
+    Attributes:
+        z: [M, D] z-scores, 0 where masked.
+        usable: [M, D] True where a value stands.
+        weight: [M, D] how much of it is real.
+        part: [M] FIT, SCALE or LIMIT.
+        segment: [M] slot at which the stretch began.
+    """
+
+    z: NDArray[np.float32]
+    usable: NDArray[np.bool_]
+    weight: NDArray[np.float32]
+    part: NDArray[np.int8]
+    segment: NDArray[np.int64]
+
+
+def collect(asset_class: AssetClass, batches: Iterable[Batch]) -> Rows:
+    """Run the history through grid and checks; slots come back sorted by asset and time."""
+    grid = Grid(asset_class)
+    numbers: dict[str, int] = {}
+    interned: dict[Context, int] = {}
+    parts: list[Slots] = []
+    for batch in batches:
+        known = np.array([numbers.setdefault(asset, len(numbers)) for asset in batch.assets], np.int32)
+        grid.grow(len(numbers))
+        result = grid.push(known[batch.asset], batch)
+        table = np.array([interned.setdefault(c, len(interned)) for c in result.contexts], np.int32)
+        parts.append(result.slots._replace(context=table[result.slots.context]))
+    if not parts or not sum(len(p.row) for p in parts):
+        raise TrainingRefused(
+            "got no closed slot, expected history of this asset class; "
+            "hint: check `assets`, the time range and, for files, the column mapping"
+        )
+    joined: list[Any] = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+    order = np.lexsort((joined[1], joined[0]))
+    slots = Slots(*(column[order] for column in joined))
+    stuck = _stuck_limits(asset_class, slots)
+    checks = SensorChecks(asset_class, stuck)
+    checks.grow(len(numbers))
+    return Rows(slots, list(interned), checks.step(slots).code, stuck, tuple(numbers))
+
+
+def _stuck_limits(asset_class: AssetClass, slots: Slots) -> NDArray[np.int64]:
+    """Declared stuck times in samples, else three times the longest normal stand-still."""
+    deadband = np.array([sensor.deadband for sensor in asset_class.sensors.values()])
+    readings = np.where(slots.real > 0, slots.values, np.nan)
+    runs = np.split(readings, np.flatnonzero(np.diff(slots.row)) + 1)
+    return stuck_slots(asset_class, normal_stuck_slots(runs, deadband))
+
+
+def groups_of(asset_class: AssetClass, rows: Rows) -> list[Group] | None:
+    """Recipe and phase pairs of the history, sorted; None without alignment."""
+    if not asset_class.batches.align:
+        return None
+    used = {group_of(rows.contexts[c]) for c in np.unique(rows.slots.context)}
+    return sorted(used, key=lambda group: (group[0] or "", group[1] or ""))
+
+
+def scaled(asset_class: AssetClass, rows: Rows, grouping: Grouping) -> tuple[Normal, Trajectory, Scaling]:
+    """The history as z-scores, with the trajectory and the plain scaling that its FIT part gives."""
+    slots, columns = rows.slots, scored_columns(asset_class)
+    values = slots.values[:, columns]
+    usable = np.isfinite(values) & (rows.faults[:, columns] == Fault.NONE)
+    part = _parts(asset_class, slots)
+    fits = part == FIT
+    real = usable & (slots.real[:, columns] > 0)
+    sensors = [list(asset_class.sensors.values())[c] for c in columns]
+    floor = np.array([sensor.sigma_floor for sensor in sensors]) * np.sqrt(12.0)
+    span = np.array([0.0 if s.range is None else s.range[1] - s.range[0] for s in sensors])
+    plain = fit_scaling(values[fits], real[fits], floor, span)
+    group = grouping.of(rows.contexts, slots.context)
+    index = grouping.index(slots.slot, slots.batch_start, slots.phase_start)
+    trajectory = Trajectory(plain.mean[None, None], plain.std[None, None])
+    if asset_class.batches.align:
+        trajectory = fit_trajectory(values[fits], real[fits], group[fits], index[fits], plain)
+    z = np.where(usable, trajectory.z(values, group, index), np.float32(0)).astype(np.float32)
+    weight = np.where(usable, slots.real[:, columns], np.float32(0)).astype(np.float32)
+    segments = Segments()
+    segments.grow(len(rows.assets))
+    segment = segments.step(slots.row, slots.slot, slots.fresh)
+    return Normal(z, usable, weight, part, segment), trajectory, plain
+
+
+def _parts(asset_class: AssetClass, slots: Slots) -> NDArray[np.int8]:
+    """Part of each slot: cut in time so that the shares of slots are right; a batch goes where it began."""
+    holdout = asset_class.calibration.holdout
+    anchor = np.where(slots.batch_start >= 0, slots.batch_start, slots.slot)
+    first, second = np.quantile(slots.slot, [1.0 - holdout, 1.0 - holdout / 2.0])
+    return ((anchor >= first).astype(np.int8) + (anchor >= second).astype(np.int8)).astype(np.int8)
+
+
+class Chunk(NamedTuple):
+    """Some windows.
+
+    Attributes:
+        closing: [W] index of the slot that each ends with.
+        values: [W, T, D] z-scores.
+        mask: [W, T, D] True where there is a value.
+        maturity: [W] samples since the stretch began, at most T.
+    """
+
+    closing: NDArray[np.int64]
+    values: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    maturity: NDArray[np.int32]
+
+
+def windows_of(asset_class: AssetClass, rows: Rows, normal: Normal) -> Iterator[Chunk]:
+    """Windows that may be scored and that lie in one part as a whole, with their closing slot's index."""
+    slots, window = rows.slots, asset_class.window
+    history = History(window.length, window.stride, normal.z.shape[1])
+    history.grow(len(rows.assets))
+    for low in range(0, len(slots.row), CHUNK):
+        at = slice(low, low + CHUNK)
+        ready = history.push(
+            slots.row[at], slots.slot[at], slots.fresh[at], normal.z[at], normal.usable[at], normal.weight[at]
+        )
+        index = ready.last + low
+        in_batch = slots.batch_start[index] >= 0
+        needed = np.where(in_batch, least_maturity(asset_class), window.length)
+        oldest = np.maximum(index - ready.maturity + 1, 0)
+        fits = (ready.maturity >= needed) & (ready.coverage >= window.min_coverage)
+        fits &= normal.part[oldest] == normal.part[index]
+        yield Chunk(index[fits], ready.values[fits], ready.mask[fits], ready.maturity[fits])
+
+
+def least_maturity(asset_class: AssetClass) -> int:
+    """Samples of a batch that the first scored window needs."""
+    return max(1, math.ceil(asset_class.window.min_maturity * asset_class.window.length))
