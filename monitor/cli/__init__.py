@@ -55,18 +55,26 @@ def nuwatch() -> None:
     """
 
 
-def _keep_compiled_programs() -> None:
-    """Let JAX keep what it compiled between runs: most of a start is compilation. JAX reads this at import."""
+def _prepare_jax() -> None:
+    """What JAX reads when it is imported; what the user has set stays.
+
+    Compiled programs are kept between runs, because most of a start is compilation. On a GPU, operations are the
+    deterministic ones, so that a replay gives the same bits, and memory is taken as it is needed.
+    """
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "nuwatch" / "jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_gpu_deterministic_ops" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
 
 
 def main() -> None:
     """Entry point of the console script: errors become one message and an exit code."""
     from monitor.errors import NuwatchError
 
-    _keep_compiled_programs()
+    _prepare_jax()
     try:
         outcome: Any = nuwatch.main(standalone_mode=False)
     except click.exceptions.Abort:
