@@ -24,6 +24,8 @@ from monitor.thresholds.adaptation_events import (
 )
 
 POLL_S = 0.5
+REPORT_S = 60.0
+"""Time between two lines of the log that say how the work goes."""
 _ADAPTATIONS = {
     DriftDetected: "drift_detected",
     VersionSet: "threshold_set",
@@ -69,6 +71,7 @@ class Daemon:
         self._recompiles = recompiles
         self._counts: Counter[str] = Counter()
         self._heard: dict[str, float] = {}
+        self._reported = time.monotonic()
 
     def run(self, start: Start) -> None:
         """Open, work, and leave everything durable.
@@ -93,7 +96,11 @@ class Daemon:
             self._snapshot()
         finally:
             self._engine.close()
-        self._log.info("stopped", reason="asked" if self._stop.asked else "exhausted", **self._counts)
+        self._log.info("stopped", reason="asked" if self._stop.asked else "exhausted", **self._said())
+
+    def _said(self) -> dict[str, int]:
+        """What has been counted so far, without what never happened."""
+        return {name: int(count) for name, count in sorted(self._counts.items()) if count}
 
     def _note(self, steps: Sequence[Step]) -> None:
         for step in steps:
@@ -102,6 +109,8 @@ class Daemon:
                 self._heard.update((batch.assets[n], heard) for n in set(batch.asset.tolist()))
             self._counts["RECORDS"] += step.polled.records
             self._counts.update(step.outcome.counts)
+            if step.outcome.counts["NON_FINITE_SCORE"]:
+                self._log.warning("scores_not_finite", windows=step.outcome.counts["NON_FINITE_SCORE"])
             for asset, event in step.outcome.adaptations:
                 self._log.warning(_ADAPTATIONS[type(event)], asset=asset, **_told(event))
             for record in step.outcome.records:
@@ -126,6 +135,9 @@ class Daemon:
         begun = time.monotonic()
         self._engine.snapshot()
         self._log.debug("snapshot", seconds=round(time.monotonic() - begun, 4), lag=self._engine.lag)
+        if begun - self._reported >= REPORT_S:
+            self._reported = begun
+            self._log.info("watching", lag=self._engine.lag, **self._said())
         if self._recompiles():
             self._log.warning("recompiled", count=self._recompiles())
 

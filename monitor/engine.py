@@ -8,7 +8,7 @@ from typing import NamedTuple
 from connectors.ports import Source, Start
 from connectors.records import Polled, first_position
 from monitor.checkpoint import Checkpoint
-from monitor.errors import StateError
+from monitor.errors import ConfigurationError, StateError
 from monitor.pipeline import Outcome, Pipeline, empty_outcome
 from monitor.thresholds.decisions import Decisions, NoDecisions, Piece
 
@@ -48,6 +48,7 @@ class Engine:
         self._durable: dict[int, int] = {}
         self._undurable: dict[int, dict[str, bytes]] = {}
         self._unacknowledged = 0
+        self._owners: dict[str, int] = {}
         self.pipelines: dict[int, Pipeline] = {}
         self.discarded: list[int] = []
 
@@ -76,9 +77,14 @@ class Engine:
         self._source.open(self._restore, start)
 
     def step(self, timeout: float) -> Sequence[Step]:
-        """Poll once, fold, and hand the events to the sink."""
+        """Poll once, fold, and hand the events to the sink.
+
+        Raises:
+            ConfigurationError: the records of an asset came in two partitions.
+        """
         steps: list[Step] = []
         for polled in self._source.poll(timeout):
+            self._check_owners(polled)
             self._begin(polled)
             pipeline = self._pipeline(polled.partition)
             steps += [
@@ -116,6 +122,22 @@ class Engine:
         self._source.close()
         self._checkpoint.close()
 
+    def _check_owners(self, polled: Polled) -> None:
+        """An asset's state lives in one partition.
+
+        Raises:
+            ConfigurationError: an asset's records came in two.
+        """
+        for batch in polled.batches:
+            for asset in batch.assets:
+                owner = self._owners.setdefault(asset, polled.partition)
+                if owner != polled.partition:
+                    raise ConfigurationError(
+                        f"asset {asset!r}: got records on partitions {owner} and {polled.partition}, expected one: "
+                        "its windows would hold half of its readings each; hint: key the records by asset, and "
+                        "begin with an empty state folder after the number of partitions was changed"
+                    )
+
     def _begin(self, polled: Polled) -> None:
         """Make a new partition's beginning durable, so that a crash before its first snapshot repeats nothing."""
         first = first_position(polled)
@@ -150,6 +172,7 @@ class Engine:
             return restored.marker.position
         try:
             self._pipeline(partition).load(restored.rows)
+            self._owners |= dict.fromkeys(self._pipeline(partition).assets, partition)
         except (ValueError, KeyError) as error:
             raise StateError(
                 f"partition {partition}: the stored state does not fit this configuration: {error}; "

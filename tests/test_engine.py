@@ -16,7 +16,7 @@ from connectors.records import Batch, Channel, OutRecord, RawRecord
 from monitor.checkpoint import Checkpoint, FileCheckpoint, MemoryCheckpoint
 from monitor.connect import layout_of
 from monitor.engine import Engine
-from monitor.errors import StateError
+from monitor.errors import ConfigurationError, StateError
 from monitor.quantities import iso_time
 from monitor.thresholds.decisions import (
     Decision,
@@ -246,6 +246,25 @@ def test_a_snapshot_without_news_writes_nothing(trained: World, stream: Batch) -
     running.snapshot()
     running.snapshot()
     assert checkpoint.commits == 2, "the beginning, and one snapshot"
+
+
+def test_an_asset_on_two_partitions_stops_the_engine_with_an_explanation(
+    trained: World, stream: Batch, tmp_path: Path
+) -> None:
+    names = stream.assets
+    records = raw(stream, trained)
+    moved = [
+        record._replace(partition=5) if n > 100 and record.partition == 0 else record
+        for n, record in enumerate(records)
+    ]
+    running = engine(
+        trained, MemorySource(moved, layout_of(trained.settings)), FileCheckpoint(tmp_path, MemorySink())
+    )
+    with pytest.raises(ConfigurationError, match="got records on partitions 0 and 5") as caught:
+        finish(running)
+    assert caught.value.exit_code == 78
+    assert any(repr(name) in str(caught.value) for name in names)
+    running.close()
 
 
 # -- state that does not fit ----------------------------------------------------------------------------------
