@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from connectors.records import Batch, Channel, OutRecord
+from connectors.records import NO_CONTEXT, Batch, Channel, Context, OutRecord
 from monitor.pipeline import Pipeline
 from monitor.thresholds.adaptation import Command
 from monitor.trace import Trace, joined
@@ -59,8 +59,10 @@ class Watched:
         self.traces: list[Trace] = []
         self._rows = 0
 
-    def feed(self, values: np.ndarray) -> Watched:
+    def feed(self, values: np.ndarray, context: Context = NO_CONTEXT) -> Watched:
         batch: Batch = batch_of({ASSET: values}, START + self._rows * SECOND)
+        if context != NO_CONTEXT:
+            batch = batch._replace(contexts=(NO_CONTEXT, context), context=np.ones(len(values), np.int32))
         self._rows += len(values)
         for low in range(0, len(values), 2000):
             outcome = self.pipeline.push(polled(pick(batch, slice(low, low + 2000))))
@@ -89,13 +91,24 @@ class Watched:
         return float(np.mean(trace.ratio[trace.scored][-last:] > 1.0))
 
 
-def test_a_declared_set_point_change_is_re_estimated_and_the_asked_rate_returns(trained: World) -> None:
+@pytest.mark.parametrize(
+    ("setpoint", "context"),
+    [
+        (14.0, NO_CONTEXT),
+        (10.0, Context(batch_id="B-1", recipe="PP-H5")),
+        (10.0, Context(batch_id="B-1", phase="COOK")),
+    ],
+    ids=["set-point", "recipe", "phase"],
+)
+def test_a_declared_change_is_re_estimated_and_the_asked_rate_returns(
+    trained: World, setpoint: float, context: Context
+) -> None:
     watched = Watched(trained).feed(with_setpoint(normal(10, 1000)))
-    moved = with_setpoint(normal(11, 16_000), setpoint=14.0)
+    moved = with_setpoint(normal(11, 16_000), setpoint)
     moved[:, 1] += 2.5
-    watched.feed(moved[:100])
+    watched.feed(moved[:100], context)
     assert "ANOMALY" in watched.kinds("RAISED")
-    watched.feed(moved[100:])
+    watched.feed(moved[100:], context)
     assert watched.versions()[0]["trigger"] == "declared"
     assert watched.versions()[0]["approved_by"] == "rule"
     assert watched.anomalies()[-1]["event"] == "CLEARED"
