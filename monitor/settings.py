@@ -81,14 +81,15 @@ class Window(Section, frozen=True):
     Attributes:
         length: grid samples per window (T).
         stride: samples between two window ends.
-        min_coverage: a window with a smaller share of real readings is not scored; a DATA_GAP opens.
+        min_coverage: a window with a smaller share of real readings is not scored; a DATA_GAP opens. The default
+            lets one of three sensors fail without blinding the asset.
         min_maturity: with batches, the first window is scored after this share of `length` samples of the
             batch; until a window is full its threshold is that of windows of the same maturity.
     """
 
     length: int = 64
     stride: int = 1
-    min_coverage: float = 0.7
+    min_coverage: float = 0.6
     min_maturity: float = 0.25
 
 
