@@ -144,13 +144,12 @@ def test_polls_are_cut_small_and_their_positions_ascend(make_source: MakeSource)
 
 
 def test_bad_records_are_reported_once_with_their_bytes(make_source: MakeSource, request: Any) -> None:
-    if "batches" in request.node.callspec.id:
-        pytest.skip("batches hold no bad records")
+    bad = [] if "batches" in request.node.callspec.id else BAD_OFFSETS  # a batch holds decoded rows only
     source = opened(make_source())
     rejected = [each for polled in drained(source) for each in polled.rejected]
-    assert [each.record.offset for each in rejected] == BAD_OFFSETS
-    assert [each.record.value for each in rejected] == [RECORDS[offset].value for offset in BAD_OFFSETS]
-    assert {each.reason for each in rejected} == {Reason.UNKNOWN_SENSOR}
+    assert [each.record.offset for each in rejected] == bad
+    assert [each.record.value for each in rejected] == [RECORDS[offset].value for offset in bad]
+    assert {each.reason for each in rejected} <= {Reason.UNKNOWN_SENSOR}
     source.close()
 
 
