@@ -13,6 +13,7 @@ import pytest
 
 from connectors.records import NO_CONTEXT, Batch, Channel, Context, OutRecord
 from monitor.pipeline import Pipeline
+from monitor.quantities import iso_time
 from monitor.thresholds.adaptation import Command
 from monitor.trace import Trace, joined
 from tests.worlds import (
@@ -34,9 +35,7 @@ ASSET = "plant/0"
 
 @pytest.fixture(scope="module")
 def trained() -> World:
-    extra = (
-        "    drift: {settle: 1min, samples: 4000, max_total: 5}\n    alerting: {on_delay: 5s, off_delay: 30s}"
-    )
+    extra = "    drift: {settle: 10min, samples: 4000, max_total: 5}\n    alerting: {on_delay: 5s, off_delay: 30s}"
     text = configuration_text(SENSORS, 16, "{pca: {}, var: {}}", extra, setpoint=True, nu=NU)
     history = {f"plant/{n}": with_setpoint(autoregressive(n, 8000, SENSORS, pull=0.5)) for n in range(2)}
     return world(text, [batch_of(history)])
@@ -92,23 +91,23 @@ class Watched:
 
 
 @pytest.mark.parametrize(
-    ("setpoint", "context"),
+    ("setpoint", "context", "shift"),
     [
-        (14.0, NO_CONTEXT),
-        (10.0, Context(batch_id="B-1", recipe="PP-H5")),
-        (10.0, Context(batch_id="B-1", phase="COOK")),
+        (14.0, NO_CONTEXT, 2.5),
+        (14.0, NO_CONTEXT, 1.0),
+        (10.0, Context(batch_id="B-1", recipe="PP-H5"), 2.5),
+        (10.0, Context(batch_id="B-1", phase="COOK"), 1.5),
     ],
-    ids=["set-point", "recipe", "phase"],
+    ids=["set-point", "set-point, small", "recipe", "phase, moderate"],
 )
 def test_a_declared_change_is_re_estimated_and_the_asked_rate_returns(
-    trained: World, setpoint: float, context: Context
+    trained: World, setpoint: float, context: Context, shift: float
 ) -> None:
     watched = Watched(trained).feed(with_setpoint(normal(10, 1000)))
     moved = with_setpoint(normal(11, 16_000), setpoint)
-    moved[:, 1] += 2.5
-    watched.feed(moved[:100], context)
+    moved[:, 1] += shift
+    watched.feed(moved, context)
     assert "ANOMALY" in watched.kinds("RAISED")
-    watched.feed(moved[100:], context)
     assert watched.versions()[0]["trigger"] == "declared"
     assert watched.versions()[0]["approved_by"] == "rule"
     assert watched.anomalies()[-1]["event"] == "CLEARED"
@@ -137,6 +136,8 @@ def test_an_undeclared_step_that_stays_is_an_open_incident_for_ever_until_a_pers
     standing = watched.anomalies()[-1]
     assert standing["event"] == "UPDATED"
     assert standing["state"] == "OPEN"
+    since = [alert for alert in watched.anomalies() if alert["started_at"] >= iso_time(START + 1100 * SECOND)]
+    assert since == [], "one incident for all of it: none began after the step"
     assert standing["contributions"][0]["sensor"] == "s1"
     assert watched.versions() == []
     assert watched.rate(19_000) == 1.0
