@@ -30,6 +30,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
@@ -104,9 +105,19 @@ def _fetch(target: Path) -> None:
 
 def free_port() -> int:
     """A loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports that were free a moment ago, all different: they are held until the last is found.
+
+    Asked for one after the other, the kernel may name the same port twice.
+    """
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def produce(
@@ -215,7 +226,8 @@ class Broker:
     def __init__(
         self, port: int | None = None, *, secure: bool = False, directory: Path | None = None
     ) -> None:
-        self.port = port or free_port()
+        spare, secure_port, self._controller_port = free_ports(3)
+        self.port = port or spare
         self.bootstrap = f"127.0.0.1:{self.port}"
         self._temporary = directory is None
         self.directory = (
@@ -224,8 +236,7 @@ class Broker:
             else Path(tempfile.gettempdir(), f"nuwatch-kafka-{uuid.uuid4().hex}")
         )
         self.log_dir = self.directory / "log"
-        self.secure_bootstrap = f"127.0.0.1:{free_port()}" if secure else ""
-        self._controller_port = free_port()
+        self.secure_bootstrap = f"127.0.0.1:{secure_port}" if secure else ""
         self._libs: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -315,7 +326,7 @@ class Broker:
         # fmt: on
         done = subprocess.run(command, cwd=self.directory, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise NoBroker(f"formatting the broker's folder failed: {(done.stdout + done.stderr)[-500:]}")
+            raise NoBroker(f"formatting the broker's folder failed:\n{done.stdout}{done.stderr}")
 
     def _properties(self) -> str:
         listeners = [f"PLAINTEXT://{self.bootstrap}"]
@@ -461,8 +472,13 @@ def obtain() -> Broker | DockerBroker | ExternalBroker:
     if address := os.environ.get("NUWATCH_TEST_KAFKA"):
         wait_until_ready(address, 15)
         return ExternalBroker(address)
+    secure = shutil.which("openssl") is not None
     try:
-        return Broker(secure=shutil.which("openssl") is not None).start()
+        try:
+            return Broker(secure=secure).start()
+        except NoBroker as first:  # another process may have taken one of its ports in between: once more
+            print(f"no broker at the first attempt: {first}", file=sys.stderr)
+            return Broker(secure=secure).start()
     except NoBroker:
         if not docker_answers():
             raise
