@@ -1,0 +1,26 @@
+"""The sections of `nuwatch benchmark detection`: add yours as one line, ``name: "module:function"``.
+
+The function takes a `Request` and gives a `Section` (`benchmarks.detection.contract`). Its module is imported only
+when the section is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Final
+
+from benchmarks.detection.contract import Run
+
+SECTIONS: Final[Mapping[str, str]] = {}
+"""Where each section's function is, in the order in which they run."""
+
+
+def section(name: str) -> Run:
+    """The function of a section.
+
+    Raises:
+        KeyError: there is none of this name.
+    """
+    module, _, function = SECTIONS[name].partition(":")
+    return getattr(importlib.import_module(module), function)
