@@ -12,7 +12,9 @@ from typing import Final
 
 from benchmarks.detection.contract import Run
 
-SECTIONS: Final[Mapping[str, str]] = {}
+SECTIONS: Final[Mapping[str, str]] = {
+    "attribution": "benchmarks.detection.attribution:attribution",
+}
 """Where each section's function is, in the order in which they run."""
 
 

@@ -1,0 +1,233 @@
+"""Attribution: is the sensor that lies the one that is named?
+
+Single-sensor faults are planted in fault-free Tennessee Eastman runs (`benchmarks.detection.planting`) and go through
+the whole path, from readings to alerts. Each stretch also runs without its fault: what is raised then is no merit.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from benchmarks.detection.contract import Bar, Request, Section, Table, markdown
+from benchmarks.detection.planting import LEAD, SENSORS, Fault, Rows, faults, normal_runs, planted
+from connectors.records import OutRecord
+from models.registry import scorer_names
+from monitor.quantities import iso_time
+from monitor.settings import Scoring
+from monitor.trace import Trace
+from tests.worlds import SECOND, START, World, alerts, batch_of, run, world
+
+_TRAINING_RUNS = 8
+_QUICK = 24
+"""In a quick run: every so many of the faults."""
+_AT_ONCE = 104
+"""Faults that go through a pipeline side by side, each as an asset of its own."""
+
+
+class Named(NamedTuple):
+    """What was said of one planted fault.
+
+    Attributes:
+        fault: what was planted.
+        outcome: RAISED; SILENT: the fault raised nothing; ANYWAY: the stretch raises an alert without it too.
+        raised: place that the planted sensor has at RAISED, 0 the first.
+        worst: likewise at the fault's largest ratio.
+    """
+
+    fault: Fault
+    outcome: str
+    raised: int
+    worst: int
+
+
+def configuration(scorers: dict[str, Any]) -> str:
+    """YAML of the Tennessee Eastman process: default settings, but for windows that a run of 500 rows can fill."""
+    sensors = "\n".join(f"      {name}: {{unit: '1', reporting: on_change}}" for name in SENSORS)
+    return f"""
+site: tep
+source: {{kind: memory}}
+asset_classes:
+  unit:
+    assets: ["plant/*"]
+    sampling: 1s
+    sensors:
+{sensors}
+    window: {{length: 24}}
+    calibration: {{enough: 1}}
+    scoring: {{scorers: {json.dumps(scorers)}}}
+"""
+
+
+def monitor_of(scorers: dict[str, Any], training: Rows) -> World:
+    """A monitor trained on runs [runs, rows, 52]."""
+    history = batch_of({f"plant/{n:02d}": values for n, values in enumerate(training)})
+    return world(configuration(scorers), [history])
+
+
+def named(monitor: World, cases: Sequence[Fault], runs: Rows, spread: Rows) -> list[Named]:
+    """Replay every fault and read off who was named."""
+    found: list[Named] = []
+    for low in range(0, len(cases), _AT_ONCE):
+        some = cases[low : low + _AT_ONCE]
+        faulty = {f"plant/{n:04d}": planted(fault, runs, spread) for n, fault in enumerate(some)}
+        without = {
+            asset: planted(fault._replace(kind="none"), runs, spread)
+            for asset, fault in zip(faulty, some, strict=True)
+        }
+        records, trace = run(monitor.pipeline(), batch_of(faulty))
+        told, anyway = _raised(records), _raised(run(monitor.pipeline(), batch_of(without))[0])
+        for asset, fault in zip(faulty, some, strict=True):
+            outcome = _outcome(told.get(asset), anyway.get(asset))
+            place = _place(told[asset].sensors, fault) if asset in told else len(SENSORS)
+            found.append(Named(fault, outcome, place, _worst(trace, asset, fault)))
+    return found
+
+
+class _First(NamedTuple):
+    """When an asset's first anomaly was raised that reaches into the fault, and the sensors in the order named."""
+
+    at: str
+    sensors: list[str]
+
+
+def _outcome(told: _First | None, anyway: _First | None) -> str:
+    if anyway is not None and (told is None or anyway.at <= told.at):
+        return "ANYWAY"
+    return "SILENT" if told is None else "RAISED"
+
+
+def _raised(records: Iterable[OutRecord]) -> dict[str, _First]:
+    first: dict[str, _First] = {}
+    begins = iso_time(START + LEAD * SECOND)
+    for record in alerts(records):
+        event = msgspec.json.decode(record.value or b"")
+        data, asset = event["data"], event["subject"]
+        if data["kind"] == "ANOMALY" and data["event"] == "RAISED":
+            first.setdefault(asset, _First(data["raised_at"], [c["sensor"] for c in data["contributions"]]))
+        if data["kind"] == "ANOMALY" and data["event"] == "CLEARED" and data["cleared_at"] < begins:
+            del first[asset]
+    return first
+
+
+def _place(names: list[str], fault: Fault) -> int:
+    sensor = SENSORS[fault.sensor]
+    return names.index(sensor) if sensor in names else len(SENSORS)
+
+
+def _worst(trace: Trace, asset: str, fault: Fault) -> int:
+    mine = (trace.asset == trace.assets.index(asset)) & (trace.end >= START + LEAD * SECOND)
+    ratio = trace.ratio[mine]
+    share = trace.contributions[mine][int(np.nanargmax(ratio))]
+    return int(np.count_nonzero(share > share[fault.sensor]))
+
+
+Figures = Mapping[str, float]
+
+
+def summary(found: Sequence[Named]) -> dict[str, Figures]:
+    """Figures per case, of all faults last."""
+    by_case: dict[str, list[Named]] = {}
+    for one in found:
+        by_case.setdefault(f"{one.fault.kind} {one.fault.size:g}", []).append(one)
+    return {name: _figures(some) for name, some in (by_case | {"all": list(found)}).items()}
+
+
+def _figures(some: Sequence[Named]) -> Figures:
+    told = [one for one in some if one.outcome == "RAISED"]
+    raised, worst = (np.array([getattr(one, moment) for one in told]) for moment in ("raised", "worst"))
+    return {
+        "faults": len(some),
+        "silent": sum(one.outcome == "SILENT" for one in some),
+        "anyway": sum(one.outcome == "ANYWAY" for one in some),
+        "told": len(told),
+        "first_at_raised": _share(raised == 0),
+        "top3_at_raised": _share(raised < 3),
+        "first_at_worst": _share(worst == 0),
+        "top3_at_worst": _share(worst < 3),
+    }
+
+
+def _share(yes: Any) -> float:
+    return float(np.mean(yes)) if len(yes) else float("nan")
+
+
+def setups(only: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """Every registered scorer alone, and the default combination."""
+    every: dict[str, dict[str, Any]] = {name: {name: {}} for name in scorer_names()}
+    every["default"] = dict(Scoring().scorers)
+    return {name: scorers for name, scorers in every.items() if not only or name in only}
+
+
+def attribution(request: Request) -> Section:
+    """The section."""
+    training, test = normal_runs(request.data or Path(os.environ["NUWATCH_DATA"]))
+    cases = faults(len(test), test.shape[1], request.seeds[0])[:: _QUICK if request.quick else 1]
+    chosen = setups(request.scorers)
+    request.teller.stage("attribution", len(chosen))
+    found: dict[str, dict[str, Figures]] = {}
+    for name, scorers in chosen.items():
+        request.teller.step(name)
+        monitor = monitor_of(scorers, training[:_TRAINING_RUNS])
+        found[name] = summary(named(monitor, cases, test, training.std(axis=(0, 1))))
+    return Section(
+        "attribution",
+        tuple(_table(name, by_case) for name, by_case in found.items()),
+        tuple(bar for name, by_case in found.items() for bar in _bars(name, by_case["all"])),
+        found,
+        (
+            f"TEP, trained on {_TRAINING_RUNS} of the independent normal runs; one fault per case and sensor, "
+            "planted in the test runs",
+        ),
+    )
+
+
+_HEADINGS = (
+    "fault",
+    "faults",
+    "raised nothing",
+    "raised anyway",
+    "told",
+    "first at RAISED",
+    "top 3",
+    "first at worst",
+    "top 3",
+)
+
+
+def _table(name: str, by_case: Mapping[str, Figures]) -> Table:
+    rows = [(case, *(_cell(which, value) for which, value in row.items())) for case, row in by_case.items()]
+    return Table(
+        f"Planted sensor named by {name}",
+        _HEADINGS,
+        tuple(rows),
+        (
+            "'raised anyway': the stretch raises an alert without the fault too; "
+            "shares are of the faults that were told",
+        ),
+    )
+
+
+def _cell(which: str, value: float) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{value:.1%}" if "_at_" in which else f"{value:.0f}"
+
+
+def _bars(name: str, figures: Figures) -> tuple[Bar, ...]:
+    moments = {"first_at_raised": "at RAISED", "first_at_worst": "at the worst window"}
+    return tuple(
+        Bar(f"TEP, planted sensor named first {when}: {name}", figures[key], 0.9)
+        for key, when in moments.items()
+    )
+
+
+if __name__ == "__main__":
+    print(markdown(attribution(Request()).tables))
