@@ -21,41 +21,30 @@ from numpy.typing import NDArray
 from connectors.records import TimeLayout
 from connectors.times import TimeReader
 from monitor.errors import NuwatchError
+from monitor.proposal_rules import (
+    LABEL_NAMES,
+    MISSING,
+    TIME_FORMATS,
+    TIME_NAMES,
+    name_of,
+    role_of,
+    sampling_of,
+    uneven,
+    window_length,
+)
 from monitor.quantities import NS_PER_S, Duration, Instant
 from monitor.settings import Role
 
 _MOST_BYTES = 32 << 20
 _HEAD_BYTES = 1 << 20
-_TIME_NAMES = re.compile(r"^(date_?time|time_?stamp|time|ts|date|t|zeit|zeitstempel)$", re.IGNORECASE)
 _ASSET_NAMES = re.compile(r"^(asset|asset_?id|equipment|machine|device|reactor|anlage)$", re.IGNORECASE)
-_LABEL_NAMES = re.compile(
-    r"^(anomaly|anomalous|label|fault|change_?point|is_?anomaly|class|target)$", re.IGNORECASE
-)
 _CONTEXT_NAMES: dict[str, re.Pattern[str]] = {
     "batch_id": re.compile(r"^(batch|batch_?(id|no|number)|charge)$", re.IGNORECASE),
     "recipe": re.compile(r"^(recipe|grade|product)$", re.IGNORECASE),
     "phase": re.compile(r"^(phase|step|stage)$", re.IGNORECASE),
     "lot": re.compile(r"^lot(_?id)?$", re.IGNORECASE),
 }
-_SETPOINT = re.compile(r"(set_?point|sollwert|[._\- ]sp$|^sp[._\- ])", re.IGNORECASE)
-_OUTPUT = re.compile(r"(valve|[._\- ](out|op|mv|co)$|^xmv)", re.IGNORECASE)
-_FORMATS = (
-    "%d.%m.%Y %H:%M:%S",
-    "%d.%m.%Y %H:%M",
-    "%d/%m/%Y %H:%M:%S",
-    "%m/%d/%Y %H:%M:%S",
-    "%d/%m/%Y %H:%M",
-    "%m/%d/%Y %H:%M",
-    "%Y/%m/%d %H:%M:%S",
-    "%Y-%m-%d",
-    "%d.%m.%Y",
-)
 _YEARS = (Instant.parse("1990-01-01T00:00:00Z"), Instant.parse("2100-01-01T00:00:00Z"))
-_MOST_STATES = 5
-_LEAST_REPEATS = 10
-"""A column of few whole numbers, each seen often, is taken for a state."""
-_MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-"]
-
 TimeUnit = Literal["s", "ms", "us", "ns"]
 
 
@@ -221,7 +210,7 @@ def _table(path: Path, text: bytes, delimiter: str, decimal: str) -> pa.Table:
             parse_options=pacsv.ParseOptions(delimiter=delimiter),
             convert_options=pacsv.ConvertOptions(
                 decimal_point=decimal,
-                null_values=_MISSING,
+                null_values=MISSING,
                 strings_can_be_null=True,
                 # times are read by nuwatch's own rules, so that the proposal sees what `train` will see
                 timestamp_parsers=["\u0001"],
@@ -235,7 +224,7 @@ def _table(path: Path, text: bytes, delimiter: str, decimal: str) -> pa.Table:
 
 
 def _time(columns: dict[str, Any], checks: list[str]) -> tuple[ProposedTime, NDArray[np.int64] | None]:
-    names = sorted(columns, key=lambda name: _TIME_NAMES.match(name) is None)
+    names = sorted(columns, key=lambda name: TIME_NAMES.match(name) is None)
     for name in names:
         guess = _time_column(name, columns[name])
         if guess is not None:
@@ -257,12 +246,12 @@ def _time_checks(time: ProposedTime) -> list[str]:
 
 
 def _time_column(name: str, column: Any) -> tuple[ProposedTime, NDArray[np.int64]] | None:
-    if pa.types.is_integer(column.type) and _TIME_NAMES.match(name):
+    if pa.types.is_integer(column.type) and TIME_NAMES.match(name):
         return _epoch_column(name, column)
     if not pa.types.is_string(column.type) and not pa.types.is_date(column.type):
         return None
     texts = [str(text or "").strip() for text in column.to_pylist()]
-    for form in (None, *_FORMATS):
+    for form in (None, *TIME_FORMATS):
         for zone in (None, "UTC"):
             ns = _read_texts(texts, form, zone)
             if ns is not None:
@@ -332,28 +321,25 @@ def _sampling(ns: NDArray[np.int64] | None, asset: NDArray[np.int64] | None, che
         steps = np.diff(ns)
     else:
         steps = np.concatenate([np.diff(ns[asset == one]) for one in np.unique(asset)])
-    steps = steps[steps > 0]
-    if not len(steps):
+    sampling = sampling_of(steps)
+    if sampling is None:
         checks.append("sampling: the times do not go on; one second is only a guess")
         return second
-    median = float(np.median(steps))
-    unit = NS_PER_S if median >= NS_PER_S else 10**6
-    if np.quantile(steps, 0.9) > 1.5 * median:
+    if uneven(steps):
         checks.append("sampling: the rows are unevenly spaced; the median step is proposed")
-    return Duration(max(unit, round(median / unit) * unit) if median >= 10**6 else round(median))
+    return sampling
 
 
 def _length(columns: dict[str, Any], context: dict[str, str], rows: int, checks: list[str]) -> int:
     """64 samples, but at most a quarter of the shortest batch and an eighth of the file."""
-    longest = rows // 8
-    if "batch_id" in context:
-        counts = columns[context["batch_id"]].value_counts()
-        shortest = min(entry["counts"] for entry in counts.to_pylist())
-        longest = min(longest, shortest // 4)
-        checks.append(
-            f"window.length: the shortest batch has {shortest} rows; a window is at most half of a phase"
-        )
-    return int(min(64, max(8, longest)))
+    if "batch_id" not in context:
+        return window_length(rows)
+    counts = columns[context["batch_id"]].value_counts()
+    shortest = min(entry["counts"] for entry in counts.to_pylist())
+    checks.append(
+        f"window.length: the shortest batch has {shortest} rows; a window is at most half of a phase"
+    )
+    return window_length(rows, shortest)
 
 
 def _sensors(columns: dict[str, Any], checks: list[str]) -> tuple[tuple[ProposedSensor, ...], dict[str, str]]:
@@ -368,7 +354,7 @@ def _sensors(columns: dict[str, Any], checks: list[str]) -> tuple[tuple[Proposed
         values = values[np.isfinite(values)]
         low, high = _padded(float(values.min()), float(values.max()))
         taken = {sensor.name for sensor in sensors}
-        sensors.append(ProposedSensor(_name(column, taken), column, low, high, _role(column, values)))
+        sensors.append(ProposedSensor(name_of(column, taken), column, low, high, role_of(column, values)))
     guessed = [sensor.name for sensor in sensors if sensor.role != "pv"]
     if guessed:
         checks.append(f"role of {', '.join(guessed)}: guessed from names and values")
@@ -379,23 +365,13 @@ def _sensors(columns: dict[str, Any], checks: list[str]) -> tuple[tuple[Proposed
 def _no_sensor(column: str, cells: Any) -> str | None:
     if not column.strip():
         return "a column without a name"
-    if _LABEL_NAMES.match(column):
+    if LABEL_NAMES.match(column):
         return "looks like a label: a model must not see it; `nuwatch replay --label-column` takes it"
     if pa.types.is_boolean(cells.type):
         return "true or false: write it as 0 and 1 to use it as a discrete sensor"
     if not (pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type)):
         return "no numbers"
     return None if np.isfinite(cells.cast(pa.float64()).drop_null().to_numpy()).any() else "no values"
-
-
-def _role(column: str, values: NDArray[np.float64]) -> Role:
-    if _SETPOINT.search(column):
-        return "setpoint"
-    distinct = np.unique(values)
-    few = len(distinct) <= min(_MOST_STATES, len(values) // _LEAST_REPEATS)
-    if few and (distinct == np.round(distinct)).all():
-        return "discrete"
-    return "output" if _OUTPUT.search(column) else "pv"
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:
@@ -407,13 +383,3 @@ def _padded(low: float, high: float) -> tuple[float, float]:
     step = 10.0 ** (np.floor(np.log10(pad)) - 1)
     padded_low, padded_high = np.floor((low - pad) / step) * step, np.ceil((high + pad) / step) * step
     return float(f"{padded_low:.12g}"), float(f"{padded_high:.12g}")
-
-
-def _name(column: str, taken: set[str]) -> str:
-    """Lower case, words joined by '_', and unlike those that are taken."""
-    split = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", column.strip())
-    plain = re.sub(r"\W+", "_", split).strip("_").lower() or "sensor"
-    name, number = plain, 2
-    while name in taken:
-        name, number = f"{plain}_{number}", number + 1
-    return name

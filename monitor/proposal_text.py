@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from monitor.proposal import Proposal, ProposedSensor
-from monitor.quantities import Duration
+from monitor.proposal_rules import event_time
 
 _MOST_NAMES = 20
 """More assets than this are named by a pattern."""
@@ -101,7 +101,7 @@ def _time_lines(proposal: Proposal) -> list[str]:
 
 
 def _asset_class(proposal: Proposal) -> str:
-    sampling = proposal.sampling
+    sampling, time = proposal.sampling, event_time(proposal.sampling)
     assets = ", ".join(
         _quoted(name) for name in (proposal.assets if len(proposal.assets) <= _MOST_NAMES else "*")
     )
@@ -121,10 +121,10 @@ asset_classes:
 {sensors}
 
     time:
-      lateness: {sampling}                # how much readings are out of order or late
-      max_age: {Duration(5 * sampling)}                 # a missing reading is carried forward this long
-      max_future: {Duration(max(3600 * 10**9, 10 * sampling))}
-      silence: {Duration(max(300 * 10**9, 20 * sampling))}               # a longer pause of the asset is a DATA_GAP
+      lateness: {time.lateness}                # how much readings are out of order or late
+      max_age: {time.max_age}                 # a missing reading is carried forward this long
+      max_future: {time.max_future}
+      silence: {time.silence}               # a longer pause of the asset is a DATA_GAP
 
     window:
       length: {proposal.length}                  # samples that are judged together
