@@ -27,9 +27,11 @@ from monitor.event_time.history import History, Ready
 from monitor.event_time.silences import SilenceWatch
 from monitor.model import Model
 from monitor.settings import AssetClass
-from monitor.thresholds.adaptation import Adaptation, AdaptationEvent, Command, Scale
+from monitor.thresholds.adaptation import Adaptation
+from monitor.thresholds.adaptation_events import AdaptationEvent, Command
 from monitor.thresholds.declared import Declarations
 from monitor.thresholds.smoothing import Segments, Smoother
+from monitor.thresholds.versions import Scale
 from monitor.trace import Trace
 
 

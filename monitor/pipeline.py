@@ -25,7 +25,7 @@ from monitor.facts import Identity, facts_of
 from monitor.fold import Fold, Output
 from monitor.model import Model
 from monitor.settings import Settings
-from monitor.thresholds.adaptation import AdaptationEvent, Command, VersionSet
+from monitor.thresholds.adaptation_events import AdaptationEvent, Command, VersionSet
 from monitor.trace import Trace
 
 MAX_ROWS = 8192

@@ -14,7 +14,9 @@ from scipy.signal import lfilter
 
 from monitor.quantities import Duration
 from monitor.settings import Alerting, AssetClass, Calibration, DriftSettings, Scoring, Sensor
-from monitor.thresholds.adaptation import Adaptation, AdaptationEvent, Scale
+from monitor.thresholds.adaptation import Adaptation
+from monitor.thresholds.adaptation_events import AdaptationEvent
+from monitor.thresholds.versions import Scale
 
 S = 1_000_000_000
 START = 1_700_000_000 * S

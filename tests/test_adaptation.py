@@ -10,19 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.alerting.alerts import Origin, parse_threshold, threshold_event
-from monitor.thresholds.adaptation import (
-    Adaptation,
+from monitor.thresholds.adaptation import Adaptation
+from monitor.thresholds.adaptation_events import (
     AwaitingApproval,
     Command,
     DetectorReset,
     DriftDetected,
     Refused,
-    Scale,
     ThresholdVersion,
     VersionSet,
-    combine,
 )
-from monitor.thresholds.reestimate import run_lengths, smooth, stationary
+from monitor.thresholds.reestimate import combine, run_lengths, smooth, stationary
+from monitor.thresholds.versions import Scale
 from tests.score_streams import SCORERS, START, S, Watch, asset_class, calibrated, raw_scores
 
 NU = 0.02
@@ -254,7 +253,7 @@ def test_the_sum_of_many_small_steps_is_bounded_by_max_total():
     for round_ in range(10):
         w.run(scores(10 + round_, 2500, shift=0.06 * round_))
     assert w.adaptation.stale(w.rows).any()
-    assert w.adaptation._asset(0).current.version.new_limit <= 1.3
+    assert w.adaptation.versions.current(0).version.new_limit <= 1.3
     assert w.adaptation.state(0) == "AWAITING"
 
 
@@ -278,7 +277,7 @@ def test_a_rejected_proposal_is_forgotten_and_the_detectors_start_afresh():
     assert w.adaptation.command(0, far("reject")) == []
     assert w.adaptation.state(0) == "STABLE"
     assert not w.adaptation.drifting(w.rows).any()
-    assert w.adaptation._asset(0).detectors[0].updates == 0
+    assert w.adaptation.drift_watch._asset(0).detectors[0].updates == 0
     assert w.run(scores(3, 8000, shift=0.2)).events == []
 
 
@@ -420,10 +419,12 @@ def test_another_river_version_resets_the_detectors_and_says_so_once():
     w = watch()
     w.run(scores(1, 500))
     fields = msgspec.msgpack.decode(w.adaptation.dump(0))
-    detector = msgspec.msgpack.decode(fields[2][0][4:])
+    watched = msgspec.msgpack.decode(fields[2]["drift_watch"])
+    detector = msgspec.msgpack.decode(watched[1][0][4:])
     detector[0] = "0.25"
     body = msgspec.msgpack.encode(detector)
-    fields[2] = [zlib.crc32(body).to_bytes(4, "little") + body, fields[2][1]]
+    watched[1] = [zlib.crc32(body).to_bytes(4, "little") + body, watched[1][1]]
+    fields[2]["drift_watch"] = msgspec.msgpack.encode(watched)
     w.adaptation.load(0, msgspec.msgpack.encode(fields))
     trail = w.run(scores(2, 3))
     ((window, event),) = trail.of(DetectorReset)
@@ -523,10 +524,10 @@ def test_a_step_or_a_ramp_inside_the_collection_is_not_stationary():
 
 
 def collected(adaptation, row):
-    return 64 * len(adaptation._asset(row).u) + int(adaptation._table["staged"][row])
+    return adaptation.collections.size(row) + int(adaptation.collections._table["staged"][row])
 
 
 def start_collecting(adaptation, row):
     """As if a detector had fired: the way to re-estimate normal scores without waiting for a false drift."""
-    adaptation._table["drifting"][row] = True
-    adaptation._start(row, adaptation._asset(row), 0)
+    adaptation.drift_watch._table["drifting"][row] = True
+    adaptation._start(row, 0)

@@ -13,7 +13,7 @@ import pytest
 
 from connectors.records import Batch, Polled, RawRecord, Reason, Rejected
 from monitor.errors import ConfigurationError, StateError
-from monitor.thresholds.adaptation import Command
+from monitor.thresholds.adaptation_events import Command
 from monitor.thresholds.decisions import (
     INBOX,
     JOURNAL,

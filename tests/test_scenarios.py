@@ -14,7 +14,7 @@ import pytest
 from connectors.records import NO_CONTEXT, Batch, Channel, Context, OutRecord
 from monitor.pipeline import Pipeline
 from monitor.quantities import iso_time
-from monitor.thresholds.adaptation import Command
+from monitor.thresholds.adaptation_events import Command
 from monitor.trace import Trace, joined
 from tests.worlds import (
     SECOND,

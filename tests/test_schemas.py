@@ -23,7 +23,7 @@ from monitor.alerting.incidents import EventName, Kind, Transition
 from monitor.alerting.short_form import shorten, size_of
 from monitor.quantities import Duration
 from monitor.schemas import asyncapi, attribute_texts, documents, render, settings_schema
-from monitor.thresholds.adaptation import ThresholdVersion
+from monitor.thresholds.adaptation_events import ThresholdVersion
 from tests.schema_checker import resolve, violations
 from tests.test_alerts import ASSET, DESIGN_EXAMPLE, FACTS, SOURCE, VERSION
 

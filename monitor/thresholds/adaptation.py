@@ -9,18 +9,20 @@
 Re-estimation (REFITTING) takes place inside one call and is never seen from outside.
 
 **What is never absorbed.** From the scores alone a grade change and a broken sensor are the same data. An
-ANOMALY that *stands* drops the collection, and nothing is collected until it clears, unless the shift was
-declared (a change of recipe, phase or set-point at most `settle` before the exceedances became more than
-chance) or a person approves. Under a declared change collecting begins when `settle` has passed, steps may exceed
-`max_step` but not `max_total`, and scores that still move are a reason to ask. Only a person can pass
-`max_total`.
+ANOMALY that *stands* (`monitor.thresholds.standing`) drops the collection, and nothing is collected until it
+clears, unless the shift was declared (a change of recipe, phase or set-point at most `settle` before the
+exceedances became more than chance) or a person approves. Under a declared change collecting begins when `settle`
+has passed, steps may exceed `max_step` but not `max_total`, and scores that still move are a reason to ask. Only a
+person can pass `max_total`. A re-estimation itself waits until no ANOMALY is open.
 
-**What stands.** At nu = 0.01 one window in a hundred is over the limit by design, and with a short on-delay
-each of them opens an ANOMALY. Were these windows left out of a collection, the new limit would be the quantile
-of scores without their tail, and every re-estimation would lower it. An ANOMALY counts as chance, and its
-windows as normal, until over 25 % of the last 40 autocorrelation times were over the limit, or it has been open
-for longer than chance explains (40 autocorrelation times and 20 off-delays); then it stands until it clears.
-A re-estimation itself waits until no ANOMALY is open.
+| where | what |
+|---|---|
+| here | the states, and what leads from one to the next |
+| `standing` | which ANOMALY is more than chance |
+| `drift_watch`, `drift` | the detectors |
+| `collection` | scores for a new limit |
+| `judgement`, `reestimate` | what they would set, and whether the rule may |
+| `versions` | what is in force |
 
 Shape letters: n assets of one step (distinct rows, in order of window end per asset), S scorers.
 """
@@ -28,10 +30,9 @@ Shape letters: n assets of one step (distinct rows, in order of window end per a
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -44,31 +45,23 @@ from monitor.thresholds.adaptation_events import (
     AdaptationEvent,
     AwaitingApproval,
     Command,
-    DetectorReset,
     DriftDetected,
     Refused,
     ThresholdVersion,
     VersionSet,
 )
-from monitor.thresholds.drift import Detector, from_bytes
-from monitor.thresholds.reestimate import SCALE_SHARE, Combine, Refit, Scales, combine, refit, stationary
-from monitor.thresholds.threshold import ThresholdRefused, rank, ratio, required, smallest_sample
+from monitor.thresholds.collection import Collections
+from monitor.thresholds.drift_watch import DriftWatch
+from monitor.thresholds.judgement import TRIGGERS, Judgement, Permit
+from monitor.thresholds.reestimate import Combine, combine, stationary
+from monitor.thresholds.standing import Standing
+from monitor.thresholds.threshold import ThresholdRefused
+from monitor.thresholds.versions import Scale, Setting, Versions
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Rows = NDArray[np.integer[Any]]
 
-_CHUNK = 64
-"""Collected windows are staged in arrays and handed over in chunks: most steps touch no Python object."""
-_KEEP_AT_MOST = 262_144
-"""Collected windows of one asset, at most: 4 MB with 4 scorers."""
-_HISTORY = 8
-"""Versions that can be rolled back."""
-_REFERENCE = 512
-"""Quantiles of the last calibration that ranks refer to after a re-estimation."""
-_STANDS_SHARE = 0.25
-_STANDS_TAUS = 40
-_CHANCE_OFF_DELAYS = 20
 _NEVER = np.iinfo(np.int64).min // 2
 
 
@@ -80,80 +73,17 @@ class State(IntEnum):
     AWAITING = 2
 
 
-class Permit(IntEnum):
-    """What allows a collection in spite of an ANOMALY, in order of strength."""
+class _Pending(Struct, frozen=True):
+    """What a person has to do with: a proposal that waits, or who allowed the collection."""
 
-    NONE = 0
-    DECLARED = 1
-    APPROVED = 2
-
-
-class Scale(NamedTuple):
-    """The bundle's limit of the combined, smoothed ratio.
-
-    Attributes:
-        final_median: median of its calibration values.
-        final_limit: their nu-quantile.
-        tau: autocorrelation time of the exceedances, in windows; sets sample sizes.
-        rank_tau: autocorrelation time of the scorers' ranks, in windows: one rank in so many reaches the drift
-            detectors. None: `tau`; but ranks move more slowly than exceedances of a high limit.
-    """
-
-    final_median: float
-    final_limit: float
-    tau: float
-    rank_tau: float | None = None
-
-
-class _Set(Struct, frozen=True):
-    """A version with what it sets."""
-
-    version: ThresholdVersion
-    scales: Scales
-    total: tuple[float, ...]
-
-
-class _Asset:
-    """What does not fit into an array: detectors, collected scores, history."""
-
-    def __init__(self, current: _Set, detectors: list[Detector]) -> None:
-        self.current = current
-        self.detectors = detectors
-        self.past = deque[_Set](maxlen=_HISTORY)
-        self.proposal: _Set | None = None
-        self.approved_by = ""
-        self.u = deque[NDArray[np.float32]]()
-        self.breaks = deque[Bools]()
-        self.start_ns = deque[int]()
-        self.reference: NDArray[np.float32] | None = None
-        self.notices: list[tuple[str, str]] = []
-
-    def clear(self) -> None:
-        self.u.clear()
-        self.breaks.clear()
-        self.start_ns.clear()
-
-    def drop_oldest(self, chunks: int) -> None:
-        for _ in range(min(chunks, len(self.u))):
-            self.u.popleft()
-            self.breaks.popleft()
-            self.start_ns.popleft()
+    proposal: Setting | None = None
+    approved_by: str = ""
 
 
 class _Saved(Struct, frozen=True, array_like=True):
-    """`_Asset` and the table's row as bytes."""
-
     row: bytes
-    current: _Set
-    detectors: tuple[bytes, ...]
-    past: tuple[_Set, ...]
-    proposal: _Set | None
-    approved_by: str
-    u: bytes
-    breaks: bytes
-    start_ns: tuple[int, ...]
-    reference: bytes | None
-    notices: list[tuple[str, str]]
+    pending: _Pending
+    stages: dict[str, bytes]
 
 
 class Adaptation:
@@ -166,87 +96,47 @@ class Adaptation:
     """
 
     def __init__(self, scorers: Sequence[str], trained: Scale, asset_class: AssetClass) -> None:
-        self._scorers = tuple(scorers)
+        names, drift, calibration = tuple(scorers), asset_class.drift, asset_class.calibration
         self._how: Combine = asset_class.scoring.combine
-        self._weight = asset_class.scoring.smoothing
-        self._drift = asset_class.drift
-        self._calibration = asset_class.calibration
-        size = len(self._scorers)
-        self._trained = Scales((0.0,) * size, (1.0,) * size, trained.final_median, trained.final_limit)
+        self._settle = drift.settle
         tau = max(1.0, trained.tau)
-        self._period = max(1, math.ceil(trained.rank_tau if trained.rank_tau is not None else tau))
+        period = max(1, math.ceil(trained.rank_tau if trained.rank_tau is not None else tau))
         off = math.ceil(asset_class.alerting.off_delay / (asset_class.sampling * asset_class.window.stride))
-        self._patience = math.ceil(_STANDS_TAUS * tau) + _CHANCE_OFF_DELAYS * off
-        self._recent = 2.0 / (_STANDS_TAUS * tau + 1.0)
-        self._needed = self._collection(tau)
+        self.versions = Versions(names, trained, calibration.nu, drift.max_total)
+        self.standing = Standing(tau, off)
+        self.drift_watch = DriftWatch(names, drift, period)
+        self.collections = Collections(len(names))
+        self._judgement = Judgement(names, self._how, asset_class.scoring.smoothing, drift, calibration)
+        self._needed = self._judgement.needed(tau)
         self._table = Table(
             [
-                ("version", np.int32, ()),
                 ("state", np.uint8, ()),
                 ("permit", np.uint8, ()),
-                ("median", np.float64, (size,)),
-                ("limit", np.float64, (size,)),
-                ("final", np.float64, (2,)),
-                ("drifting", np.bool_, (size,)),
-                ("stale", np.bool_, (size,)),
-                ("thinned", np.int32, ()),
-                ("over_share", np.float64, ()),
-                ("excess", np.float64, ()),
-                ("excess_since", np.int64, ()),
-                ("opened", np.int64, ()),
-                ("open", np.bool_, ()),
-                ("open_windows", np.int32, ()),
-                ("stands", np.bool_, ()),
-                ("shifted", np.int64, ()),
                 ("declared", np.int64, ()),
                 ("collect_from", np.int64, ()),
                 ("needed", np.int32, ()),
-                ("segment", np.int64, ()),
-                ("gap", np.bool_, ()),
-                ("staged", np.int32, ()),
-                ("staged_from", np.int64, ()),
-                ("staged_u", np.float32, (_CHUNK, size)),
-                ("staged_break", np.bool_, (_CHUNK,)),
             ],
-            {
-                "limit": 1.0,
-                "final": (trained.final_median, trained.final_limit),
-                "excess_since": _NEVER,
-                "opened": _NEVER,
-                "shifted": _NEVER,
-                "declared": _NEVER,
-                "collect_from": _NEVER,
-                "needed": self._needed,
-                "gap": True,
-            },
+            {"declared": _NEVER, "collect_from": _NEVER, "needed": self._needed},
         )
-        self._assets = dict[int, _Asset]()
-        self._noticed = set[int]()
+        self._pending = dict[int, _Pending]()
+        self._stages = {
+            "versions": self.versions,
+            "standing": self.standing,
+            "drift_watch": self.drift_watch,
+            "collections": self.collections,
+        }
 
     # ---- state of assets
 
     def grow(self, capacity: int) -> None:
         """Make room for ``capacity`` assets."""
-        self._table.grow(capacity)
+        for stage in (self._table, *self._stages.values()):
+            stage.grow(capacity)
 
     def dump(self, row: int) -> bytes:
         """State of one asset."""
-        asset = self._asset(row)
-        return msgspec.msgpack.encode(
-            _Saved(
-                row=self._table.dump(row),
-                current=asset.current,
-                detectors=tuple(detector.to_bytes() for detector in asset.detectors),
-                past=tuple(asset.past),
-                proposal=asset.proposal,
-                approved_by=asset.approved_by,
-                u=b"".join(chunk.tobytes() for chunk in asset.u),
-                breaks=b"".join(chunk.tobytes() for chunk in asset.breaks),
-                start_ns=tuple(asset.start_ns),
-                reference=None if asset.reference is None else asset.reference.tobytes(),
-                notices=asset.notices,
-            )
-        )
+        stages = {name: stage.dump(row) for name, stage in self._stages.items()}
+        return msgspec.msgpack.encode(_Saved(self._table.dump(row), self._of(row), stages))
 
     def load(self, row: int, data: bytes) -> None:
         """Put back what `dump` gave. Detectors of another river version start afresh; the next step says so.
@@ -256,36 +146,22 @@ class Adaptation:
         """
         try:
             saved = msgspec.msgpack.decode(data, type=_Saved)
-        except msgspec.DecodeError as error:
+            for name, stage in self._stages.items():
+                stage.load(row, saved.stages[name])
+        except (msgspec.DecodeError, KeyError) as error:
             raise ValueError(f"threshold state: {len(data)} bytes of another layout: {error}") from error
         self._table.load(row, saved.row)
-        asset = self._assets[row] = _Asset(saved.current, [])
-        asset.past.extend(saved.past)
-        asset.proposal, asset.approved_by = saved.proposal, saved.approved_by
-        asset.notices = list(saved.notices)
-        shape = (-1, _CHUNK, len(self._scorers))
-        asset.u.extend(np.frombuffer(saved.u, np.float32).reshape(shape))
-        asset.breaks.extend(np.frombuffer(saved.breaks, np.bool_).reshape(-1, _CHUNK))
-        asset.start_ns.extend(saved.start_ns)
-        if saved.reference is not None:
-            asset.reference = np.frombuffer(saved.reference, np.float32).reshape(len(self._scorers), -1)
-        for index, (name, state) in enumerate(zip(self._scorers, saved.detectors, strict=True)):
-            restored = from_bytes(state, self._drift.detector, self._drift.delta, index)
-            asset.detectors.append(restored.detector)
-            if restored.reset:
-                asset.notices.append((name, restored.reason))
-        if asset.notices:
-            self._noticed.add(row)
+        self._pending[row] = saved.pending
 
     # ---- what is in force
 
     def version(self, rows: Rows) -> NDArray[np.int32]:
         """Versions in force [n]; 0 is the bundle's."""
-        return self._table["version"][rows]
+        return self.versions.version(rows)
 
     def scorer_ratios(self, rows: Rows, u: Floats) -> Floats:
         """Each scorer's ratio [n, S] from its score on the bundle's ratio scale [n, S]."""
-        return ratio(u, self._table["median"][rows], self._table["limit"][rows])
+        return self.versions.scorer_ratios(rows, u)
 
     def combine(self, ratios: Floats) -> Floats:
         """One ratio [n] of the scorers' [n, S]."""
@@ -293,12 +169,11 @@ class Adaptation:
 
     def final_ratio(self, rows: Rows, smoothed: Floats) -> Floats:
         """The final ratio [n] of combined, smoothed ratios [n]; 1.0 is the limit."""
-        median, limit = self._table["final"][rows].T
-        return ratio(smoothed, median, limit)
+        return self.versions.final_ratio(rows, smoothed)
 
     def limits(self, rows: Rows) -> tuple[Floats, Floats]:
         """Each scorer's limit [n, S] on the bundle's ratio scale (1 as trained), and the combined one [n]."""
-        return self._table["limit"][rows], self._table["final"][rows, 1]
+        return self.versions.limits(rows)
 
     def state(self, row: int) -> str:
         """STABLE, DRIFT or AWAITING."""
@@ -310,11 +185,11 @@ class Adaptation:
 
     def drifting(self, rows: Rows) -> Bools:
         """Scorers [n, S] whose normal has moved and is not yet re-estimated: the condition of DRIFT."""
-        return self._table["drifting"][rows]
+        return self.drift_watch.drifting(rows)
 
     def stale(self, rows: Rows) -> Bools:
         """Scorers [n, S] too far from their training, in force or proposed: the condition of MODEL_STALE."""
-        return self._table["stale"][rows]
+        return self.versions.stale(rows)
 
     # ---- the fold
 
@@ -348,136 +223,79 @@ class Adaptation:
         Returns:
             What happened, in order of the rows.
         """
-        events = self._notices(rows)
-        over = eligible & (final > 1.0)
+        events: list[AdaptationEvent] = [*self.drift_watch.notices(rows)]
         self._follow_declarations(rows, end_ns, declared)
-        newly = self._follow_anomalies(rows, end_ns, over, eligible, anomaly_open)
+        newly = self.standing.step(rows, end_ns, eligible & (final > 1.0), eligible, anomaly_open)
         for index in np.flatnonzero(newly):
             events += self._stands(int(rows[index]))
         self._calm(rows[~anomaly_open])
-        watched = eligible & ~anomaly_open & ~fault_open
-        events += self._detect(rows, end_ns, u, ranks, watched)
+        found = self.drift_watch.step(rows, end_ns, u, ranks, eligible & ~anomaly_open & ~fault_open)
+        self._drifts(found)
+        events += found
         return events + self._collect(rows, end_ns, u, eligible & ~fault_open, anomaly_open, segment)
 
     def command(self, row: int, command: Command) -> list[AdaptationEvent]:
         """Carry out a person's decision about one asset."""
-        asset, state = self._asset(row), State(int(self._table["state"][row]))
+        pending, state = self._of(row), State(int(self._table["state"][row]))
         if command.action == "rollback":
-            return self._roll_back(row, asset, command)
+            return self._roll_back(row, command)
         if state == State.STABLE:
             hint = "nothing has drifted and no ANOMALY stands"
             return [Refused(row, f"{command.action} by {command.by}: there is nothing to decide: {hint}")]
         if command.action == "reject":
-            self._settle_down(row, asset)
-            self._table["stale"][row] = self._too_far(asset.current.total)
+            self._settle_down(row)
+            self.versions.judge_staleness(row, self.versions.current(row))
             return []
-        if asset.proposal is not None:
-            return [self._adopt(row, asset, asset.proposal, "approved", command.by)]
-        self._start(row, asset, Permit.APPROVED)
-        asset.approved_by = command.by
+        if pending.proposal is not None:
+            return [self._adopt(row, pending.proposal, "approved", command.by)]
+        self._start(row, Permit.APPROVED)
+        self._pending[row] = _Pending(None, command.by)
         return []
 
     # ---- anomalies and declared changes
-
-    def _follow_anomalies(
-        self, rows: Rows, end_ns: NDArray[np.int64], over: Bools, eligible: Bools, opened: Bools
-    ) -> Bools:
-        """Track exceedances and open ANOMALYs; True [n] where one begins to stand.
-
-        Since when it has been more than chance is the last time that a cumulative sum of exceedances, less the
-        share that stands, was nought: an ANOMALY that was open by chance when the shift came does not antedate it.
-        """
-        table = self._table
-        share = table["over_share"][rows]
-        table["over_share"][rows] = share = share + np.where(eligible, self._recent * (over - share), 0.0)
-        excess = table["excess"][rows]
-        moved = np.maximum(0.0, excess + np.where(eligible, over - _STANDS_SHARE, 0.0))
-        since = np.where((excess == 0.0) | (moved == 0.0), end_ns, table["excess_since"][rows])
-        table["excess"][rows], table["excess_since"][rows] = moved, since
-        rising = opened & ~table["open"][rows]
-        table["opened"][rows] = np.where(rising, since, table["opened"][rows])
-        windows = np.where(opened, table["open_windows"][rows] + 1, 0)
-        table["open"][rows], table["open_windows"][rows] = opened, windows
-        stood = table["stands"][rows]
-        mostly_over = share > _STANDS_SHARE
-        stands = opened & (stood | mostly_over | (windows > self._patience))
-        newly = stands & ~stood
-        shifted = np.where(mostly_over, since, table["opened"][rows])
-        table["shifted"][rows] = np.where(newly, shifted, table["shifted"][rows])
-        table["stands"][rows] = stands
-        return newly
 
     def _follow_declarations(self, rows: Rows, end_ns: NDArray[np.int64], declared: Bools) -> None:
         table = self._table
         table["declared"][rows[declared]] = end_ns[declared]
         for row in rows[declared & (table["permit"][rows] == Permit.DECLARED)]:
-            self._start(int(row), self._asset(int(row)), Permit.DECLARED)
+            self._start(int(row), Permit.DECLARED)
 
     def _stands(self, row: int) -> list[AdaptationEvent]:
         """An ANOMALY has come to stand: only a permit lets its windows count as the new normal."""
-        table, asset = self._table, self._asset(row)
-        if asset.proposal is not None or table["permit"][row] != Permit.NONE:
+        if self._of(row).proposal is not None or self._table["permit"][row] != Permit.NONE:
             return []
-        since_declared = int(table["shifted"][row]) - int(table["declared"][row])
-        if 0 <= since_declared <= self._drift.settle:
-            self._start(row, asset, Permit.DECLARED)
+        if self._was_declared(row, self.standing.shifted_ns(row)):
+            self._start(row, Permit.DECLARED)
             return []
-        return self._ask(
-            row, asset, "an ANOMALY stands, and no change of context was declared before it", None
-        )
+        return self._ask(row, "an ANOMALY stands, and no change of context was declared before it", None)
+
+    def _was_declared(self, row: int, at_ns: int) -> bool:
+        return 0 <= at_ns - int(self._table["declared"][row]) <= self._settle
 
     def _calm(self, rows: Rows) -> None:
         """Assets that awaited a decision about an ANOMALY which has cleared go back to where they were."""
         table = self._table
-        for row in rows[table["state"][rows] == State.AWAITING].tolist():
-            if self._asset(row).proposal is None:
-                table["state"][row] = State.DRIFT if table["drifting"][row].any() else State.STABLE
+        for row in rows[table["state"][rows] == State.AWAITING]:
+            if self._of(int(row)).proposal is None:
+                moved = self.drift_watch.drifting(row).any()
+                table["state"][row] = State.DRIFT if moved else State.STABLE
 
-    # ---- drift
-
-    def _detect(
-        self, rows: Rows, end_ns: NDArray[np.int64], u: Floats, ranks: Floats, watched: Bools
-    ) -> list[AdaptationEvent]:
-        table, events = self._table, list[AdaptationEvent]()
-        thinned = table["thinned"][rows] + watched
-        due = watched & (thinned >= self._period)
-        table["thinned"][rows] = np.where(due, 0, thinned)
-        for index in np.flatnonzero(due).tolist():
-            events += self._update(int(rows[index]), int(end_ns[index]), u[index], ranks[index])
-        return events
-
-    def _update(self, row: int, end_ns: int, u: Floats, ranks: Floats) -> list[AdaptationEvent]:
-        asset, events = self._asset(row), list[AdaptationEvent]()
-        drifting = self._table["drifting"][row]
-        for index, detector in enumerate(asset.detectors):
-            if drifting[index] or not detector.update(self._rank(asset, index, u, ranks)):
-                continue
-            drifting[index] = True
-            events.append(DriftDetected(row, self._scorers[index], end_ns, *detector.means()))
-        if events and self._table["state"][row] == State.STABLE:
-            declared = 0 <= end_ns - int(self._table["declared"][row]) <= self._drift.settle
-            self._start(row, asset, Permit.DECLARED if declared else Permit.NONE)
-        return events
-
-    def _rank(self, asset: _Asset, index: int, u: Floats, ranks: Floats) -> float:
-        """Against the bundle, or, after a re-estimation, against the quantiles kept of its scores."""
-        if asset.reference is None:
-            return float(ranks[index])
-        return float(rank(asset.reference[index].astype(np.float64), u[index]))
+    def _drifts(self, found: Sequence[DriftDetected]) -> None:
+        """Assets whose normal has moved begin to collect."""
+        for event in found:
+            if self._table["state"][event.row] == State.STABLE:
+                declared = self._was_declared(event.row, event.end_ns)
+                self._start(event.row, Permit.DECLARED if declared else Permit.NONE)
 
     # ---- collecting
 
-    def _start(self, row: int, asset: _Asset, permit: Permit) -> None:
+    def _start(self, row: int, permit: Permit) -> None:
         """Collect from now on; under a declared change, once it has settled."""
         table = self._table
-        self._drop(row, asset)
+        self.collections.drop(row)
         table["state"][row], table["permit"][row], table["needed"][row] = State.DRIFT, permit, self._needed
-        settled = int(table["declared"][row]) + self._drift.settle
+        settled = int(table["declared"][row]) + self._settle
         table["collect_from"][row] = settled if permit == Permit.DECLARED else _NEVER
-
-    def _drop(self, row: int, asset: _Asset) -> None:
-        asset.clear()
-        self._table["staged"][row], self._table["gap"][row] = 0, True
 
     def _collect(
         self,
@@ -488,261 +306,85 @@ class Adaptation:
         anomaly_open: Bools,
         segment: NDArray[np.int64],
     ) -> list[AdaptationEvent]:
-        table = self._table
+        table, events = self._table, list[AdaptationEvent]()
         collecting = table["state"][rows] == State.DRIFT
         if not collecting.any():
-            return []
-        permitted = (table["permit"][rows] != Permit.NONE) | ~table["stands"][rows]
+            return events
+        permitted = (table["permit"][rows] != Permit.NONE) | ~self.standing.stands(rows)
         take = collecting & usable & permitted & (end_ns >= table["collect_from"][rows])
-        table["gap"][rows] |= collecting & ~take
-        self._stage(rows[take], end_ns[take], u[take], segment[take])
-        return self._hand_over(rows[take], end_ns[take], anomaly_open[take])
-
-    def _stage(self, rows: Rows, end_ns: NDArray[np.int64], u: Floats, segment: NDArray[np.int64]) -> None:
-        table = self._table
-        at = table["staged"][rows]
-        table["staged_u"][rows, at] = u
-        table["staged_break"][rows, at] = table["gap"][rows] | (segment != table["segment"][rows])
-        table["staged_from"][rows] = np.where(at == 0, end_ns, table["staged_from"][rows])
-        table["segment"][rows], table["gap"][rows], table["staged"][rows] = segment, False, at + 1
-
-    def _hand_over(self, rows: Rows, end_ns: NDArray[np.int64], anomaly_open: Bools) -> list[AdaptationEvent]:
-        """Full chunks to the collections; a collection that is large enough is judged."""
-        table, events = self._table, list[AdaptationEvent]()
-        for index in np.flatnonzero(table["staged"][rows] == _CHUNK).tolist():
+        self.collections.interrupt(rows[collecting & ~take])
+        at = np.flatnonzero(take)
+        for full in self.collections.take(rows[at], end_ns[at], u[at], segment[at]):
+            index = int(at[full])
             row = int(rows[index])
-            asset = self._asset(row)
-            asset.u.append(table["staged_u"][row].copy())
-            asset.breaks.append(table["staged_break"][row].copy())
-            asset.start_ns.append(int(table["staged_from"][row]))
-            table["staged"][row] = 0
-            asset.drop_oldest(len(asset.u) - _KEEP_AT_MOST // _CHUNK)
             waits = anomaly_open[index] and table["permit"][row] == Permit.NONE
-            if len(asset.u) * _CHUNK >= table["needed"][row] and not waits:
-                events += self._judge(row, asset, int(end_ns[index]))
+            if self.collections.size(row) >= table["needed"][row] and not waits:
+                events += self._judge(row, int(end_ns[index]))
         return events
-
-    def _collection(self, tau: float) -> int:
-        """Windows that a collection needs: `samples`, or enough for nu in the part that sets the limit."""
-        nu, samples = self._calibration.nu, self._drift.samples
-        least = SCALE_SHARE * smallest_sample(nu)
-        share = SCALE_SHARE / (SCALE_SHARE - 1)
-        enough = math.ceil(required(nu, tau, self._calibration.enough) * share) + 1
-        return min(max(least, enough if samples is None else samples), _KEEP_AT_MOST)
 
     # ---- re-estimation
 
-    def _judge(self, row: int, asset: _Asset, end_ns: int) -> list[AdaptationEvent]:
+    def _judge(self, row: int, end_ns: int) -> list[AdaptationEvent]:
         """REFITTING: what the collection says, and what may be done with it."""
-        u = np.concatenate(list(asset.u)).astype(np.float64)
-        if not stationary(u):
-            return self._not_yet(row, asset, "the new scores still move")
+        collected, table = self.collections.collected(row), self._table
+        if not stationary(collected.u.astype(np.float64)):
+            return self._not_yet(row, "the new scores still move")
         try:
-            refitted = self._refit(row, asset, u, end_ns)
+            refitted = self._judgement.refitted(row, collected, self.versions, end_ns)
         except ThresholdRefused as error:
-            return self._not_yet(row, asset, str(error))
-        missing = self._missing(row, len(u), refitted)
+            return self._not_yet(row, str(error))
+        missing = self._judgement.missing(len(collected.u), refitted, int(table["needed"][row]))
         if missing:
-            self._table["needed"][row] = missing
+            table["needed"][row] = missing
             return []
-        return self._decide(row, asset, refitted)
-
-    def _refit(self, row: int, asset: _Asset, u: Floats, end_ns: int) -> Refit:
-        start_ns = asset.start_ns[0]
-        return refit(
-            u,
-            np.concatenate(list(asset.breaks)),
-            trained=self._trained,
-            current=asset.current.scales,
-            how=self._how,
-            weight=self._weight,
-            nu=self._calibration.nu,
-            enough=self._calibration.enough,
-            rng=np.random.default_rng([int(self._table["version"][row]), abs(start_ns), abs(end_ns)]),
-            start_ns=start_ns,
-            end_ns=end_ns,
-        )
-
-    def _missing(self, row: int, n: int, refitted: Refit) -> int:
-        """A larger size for the collection where its own autocorrelation asks for more; 0 if it will do."""
-        if refitted.estimate.enough or self._drift.samples is not None or n >= _KEEP_AT_MOST:
-            return 0
-        more = max(self._collection(refitted.estimate.tau), int(self._table["needed"][row]) + _CHUNK)
-        return min(more, _KEEP_AT_MOST)
-
-    def _not_yet(self, row: int, asset: _Asset, why: str) -> list[AdaptationEvent]:
-        """The older half goes, the younger may be the new normal. Of a standing, declared shift we ask."""
-        asset.drop_oldest(len(asset.u) // 2)
-        table = self._table
-        if table["stands"][row] and table["permit"][row] == Permit.DECLARED:
-            return self._ask(row, asset, f"after a declared change an ANOMALY stands, and {why}", None)
-        return [Refused(row, f"re-estimation: {why}; collecting goes on")]
-
-    def _decide(self, row: int, asset: _Asset, refitted: Refit) -> list[AdaptationEvent]:
-        permit = Permit(int(self._table["permit"][row]))
-        trigger = {Permit.NONE: "drift", Permit.DECLARED: "declared", Permit.APPROVED: "approved"}[permit]
-        by = asset.approved_by if permit == Permit.APPROVED else "rule"
-        proposal = self._proposal(row, asset, refitted, trigger, by)
-        reason = self._objection(permit, refitted)
+        permit = Permit(int(table["permit"][row]))
+        by = self._of(row).approved_by if permit == Permit.APPROVED else "rule"
+        proposal = self._judgement.proposal(row, refitted, self.versions, TRIGGERS[permit], by)
+        reason = self._judgement.objection(permit, refitted)
         if reason:
-            self._table["stale"][row] = self._too_far(proposal.total)
-            return self._ask(row, asset, reason, proposal)
-        return [self._adopt(row, asset, proposal, trigger, by)]
+            self.versions.judge_staleness(row, proposal)
+            return self._ask(row, reason, proposal)
+        return [self._adopt(row, proposal, TRIGGERS[permit], by)]
 
-    def _objection(self, permit: Permit, refitted: Refit) -> str:
-        """Why the rule may not set this limit by itself; '' if it may."""
-        if permit == Permit.APPROVED:
-            return ""
-        if self._drift.re_estimate == "approve":
-            return "re_estimate is 'approve': every new limit is a person's decision"
-        if not refitted.estimate.enough and self._drift.samples is None:
-            return f"{refitted.estimate.missing} further scores would be needed, more than are kept"
-        for what, factors, most in (
-            ("from the trained limit", refitted.total, self._drift.max_total),
-            ("of the limit", refitted.step, self._drift.max_step if permit == Permit.NONE else math.inf),
-        ):
-            worst = int(np.argmax(_distance(factors)))
-            if _distance(factors)[worst] > most:
-                name = (*self._scorers, "the combined ratio")[worst]
-                return f"the step {what} of {name}, a factor of {factors[worst]:.3g}, is beyond {most:g}"
-        return ""
-
-    def _too_far(self, total: Sequence[float]) -> Bools:
-        """Scorers [S] whose limit, or the combined one, is further from the trained than `max_total`."""
-        beyond = _distance(np.asarray(total)) > self._drift.max_total
-        return beyond[:-1] | beyond[-1]
-
-    def _proposal(self, row: int, asset: _Asset, refitted: Refit, trigger: str, by: str) -> _Set:
-        result = refitted.estimate
-        version = ThresholdVersion(
-            version=int(self._table["version"][row]) + 1,
-            nu=result.nu,
-            n=result.n,
-            n_eff=result.n_eff,
-            tau=result.tau,
-            label=result.label,
-            low=result.low,
-            high=result.high,
-            start_ns=result.start_ns,
-            end_ns=result.end_ns,
-            trigger=trigger,
-            old_limit=asset.current.version.new_limit,
-            new_limit=result.threshold,
-            step=float(refitted.step[-1]),
-            approved_by=by,
-            scales=self._named(refitted.scales),
-        )
-        return _Set(version, refitted.scales, tuple(refitted.total.tolist()))
-
-    def _named(self, scales: Scales) -> dict[str, Any]:
-        scorers = {
-            name: {"median": median, "limit": limit}
-            for name, median, limit in zip(self._scorers, scales.median, scales.limit, strict=True)
-        }
-        return {
-            "combined": {"median": scales.final_median, "limit": scales.final_limit},
-            "scorers": scorers,
-        }
+    def _not_yet(self, row: int, why: str) -> list[AdaptationEvent]:
+        """The older half goes, the younger may be the new normal. Of a standing, declared shift we ask."""
+        self.collections.drop_older_half(row)
+        if self.standing.stands(np.array([row]))[0] and self._table["permit"][row] == Permit.DECLARED:
+            return self._ask(row, f"after a declared change an ANOMALY stands, and {why}", None)
+        return [Refused(row, f"re-estimation: {why}; collecting goes on")]
 
     # ---- outcomes
 
-    def _ask(self, row: int, asset: _Asset, reason: str, proposal: _Set | None) -> list[AdaptationEvent]:
+    def _ask(self, row: int, reason: str, proposal: Setting | None) -> list[AdaptationEvent]:
         if proposal is None:
-            self._drop(row, asset)
+            self.collections.drop(row)
         self._table["state"][row], self._table["permit"][row] = State.AWAITING, Permit.NONE
-        asset.proposal = proposal
+        self._pending[row] = _Pending(proposal, self._of(row).approved_by)
         return [AwaitingApproval(row, reason, None if proposal is None else proposal.version)]
 
-    def _adopt(self, row: int, asset: _Asset, new: _Set, trigger: str, by: str) -> VersionSet:
-        if asset.u:
-            asset.reference = _quantiles(np.concatenate(list(asset.u)))
-        asset.past.append(asset.current)
+    def _adopt(self, row: int, new: Setting, trigger: str, by: str) -> VersionSet:
+        if self.collections.size(row):
+            self.drift_watch.refer_to(row, self.collections.collected(row).u)
         version = msgspec.structs.replace(new.version, trigger=trigger, approved_by=by)
-        return self._put_in_force(row, asset, _Set(version, new.scales, new.total))
+        return self._in_force(row, self.versions.adopt(row, msgspec.structs.replace(new, version=version)))
 
-    def _roll_back(self, row: int, asset: _Asset, command: Command) -> list[AdaptationEvent]:
-        if not asset.past:
+    def _roll_back(self, row: int, command: Command) -> list[AdaptationEvent]:
+        version = self.versions.roll_back(row, command.by)
+        if version is None:
             return [Refused(row, f"rollback by {command.by}: no earlier version is kept")]
-        before = asset.past.pop()
-        version = msgspec.structs.replace(
-            before.version,
-            version=int(self._table["version"][row]) + 1,
-            trigger="rollback",
-            old_limit=asset.current.version.new_limit,
-            step=None,
-            approved_by=command.by,
-        )
-        return [self._put_in_force(row, asset, _Set(version, before.scales, before.total))]
+        return [self._in_force(row, version)]
 
-    def _put_in_force(self, row: int, asset: _Asset, new: _Set) -> VersionSet:
-        table, scales = self._table, new.scales
-        asset.current = new
-        table["version"][row] = new.version.version
-        table["median"][row], table["limit"][row] = scales.median, scales.limit
-        table["final"][row] = scales.final_median, scales.final_limit
-        table["stale"][row] = self._too_far(new.total)
-        table["over_share"][row], table["open_windows"][row], table["stands"][row] = 0.0, 0, False
-        self._settle_down(row, asset)
-        return VersionSet(row, new.version)
+    def _in_force(self, row: int, version: ThresholdVersion) -> VersionSet:
+        self.standing.forget(row)
+        self._settle_down(row)
+        return VersionSet(row, version)
 
-    def _settle_down(self, row: int, asset: _Asset) -> None:
+    def _settle_down(self, row: int) -> None:
         """Back to STABLE with fresh detectors and nothing collected."""
-        table = self._table
-        self._drop(row, asset)
-        asset.proposal, asset.approved_by, asset.detectors = None, "", self._fresh_detectors()
-        table["state"][row], table["permit"][row], table["thinned"][row] = State.STABLE, Permit.NONE, 0
-        table["drifting"][row] = False
+        self.collections.drop(row)
+        self.drift_watch.reset(row)
+        self._pending.pop(row, None)
+        self._table["state"][row], self._table["permit"][row] = State.STABLE, Permit.NONE
 
-    # ---- objects by row
-
-    def _notices(self, rows: Rows) -> list[AdaptationEvent]:
-        """Resets found while loading, told at the asset's next window."""
-        events = list[AdaptationEvent]()
-        for row in sorted(self._noticed.intersection(rows.tolist())) if self._noticed else ():
-            asset = self._assets[row]
-            events += [DetectorReset(row, scorer, reason) for scorer, reason in asset.notices]
-            asset.notices = []
-            self._noticed.remove(row)
-        return events
-
-    def _asset(self, row: int) -> _Asset:
-        if row not in self._assets:
-            self._assets[row] = _Asset(self._as_trained(), self._fresh_detectors())
-        return self._assets[row]
-
-    def _fresh_detectors(self) -> list[Detector]:
-        kind, delta = self._drift.detector, self._drift.delta
-        return [Detector(kind, delta, seed) for seed in range(len(self._scorers))]
-
-    def _as_trained(self) -> _Set:
-        version = ThresholdVersion(
-            version=0,
-            nu=self._calibration.nu,
-            n=0,
-            n_eff=None,
-            tau=None,
-            label="TRAINED",
-            low=None,
-            high=None,
-            start_ns=None,
-            end_ns=None,
-            trigger="trained",
-            old_limit=1.0,
-            new_limit=1.0,
-            step=None,
-            approved_by="rule",
-            scales=self._named(self._trained),
-        )
-        return _Set(version, self._trained, (1.0,) * (len(self._scorers) + 1))
-
-
-def _distance(factors: Floats) -> Floats:
-    """How far factors are from 1, either way: 2 and 1/2 alike; a limit at or below the old median: infinitely."""
-    with np.errstate(divide="ignore"):
-        return np.where(factors > 0.0, np.maximum(factors, 1.0 / factors), np.inf)
-
-
-def _quantiles(u: NDArray[np.float32]) -> NDArray[np.float32]:
-    """At most 512 evenly spaced order statistics of each scorer's scores, ascending: [n, S] -> [S, Q]."""
-    kept = np.linspace(0, len(u) - 1, min(len(u), _REFERENCE)).round().astype(np.int64)
-    return np.ascontiguousarray(np.sort(u, axis=0)[kept].T)
+    def _of(self, row: int) -> _Pending:
+        return self._pending.get(row, _Pending())

@@ -19,7 +19,7 @@ import numpy as np
 from connectors.records import Batch, Polled, first_position
 from monitor.errors import ConfigurationError, StateError
 from monitor.quantities import Instant
-from monitor.thresholds.adaptation import Command
+from monitor.thresholds.adaptation_events import Command
 
 INBOX = "decisions.jsonl"
 JOURNAL = "journal.jsonl"

@@ -1,7 +1,7 @@
 """New limits from newly collected scores: what a re-estimation would set, and whether the scores support it.
 
 Pure functions over a collection in time order; what may be done with the result is decided in
-`monitor.thresholds.adaptation`. Shape letters: n windows, S scorers.
+`monitor.thresholds.judgement`. Shape letters: n windows, S scorers.
 
 Units. ``u`` is a scorer's score on the bundle's ratio scale: 0 its calibration median, 1 its trained limit.
 A version's scales map u to the scorer's ratio, and the combined, smoothed ratio to the final one. Factors
