@@ -18,7 +18,7 @@ from msgspec import Struct
 from connectors.file_sink import FilesSinkSettings
 from connectors.files import FilesSourceSettings
 from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings
-from models.registry import get_scorer, scorer_names
+from models.registry import built_in_names, get_scorer
 from monitor.quantities import Duration, Instant
 from monitor.schemas import attribute_texts
 from monitor.settings import Settings
@@ -77,7 +77,7 @@ def page() -> str:
     parts += ["## The file\n", *(_section(each) for each in sections("", Settings))]
     for title, heading, kind in _CONNECTORS:
         parts += [f"## {title}\n", *(_section(each) for each in sections(heading, kind))]
-    parts += [_MEMORY, "## Scorers\n", _SCORERS, *(_scorer(name) for name in scorer_names())]
+    parts += [_MEMORY, "## Scorers\n", _SCORERS, *(_scorer(name) for name in built_in_names())]
     return "\n".join(parts).rstrip() + "\n"
 
 

@@ -22,7 +22,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from models.imputation import Imputation
-from models.registry import UnknownScorerError, get_scorer
+from models.registry import BrokenScorerError, UnknownScorerError, get_scorer
 from models.scaling import Scaling
 from models.scorer import Params
 
@@ -173,6 +173,8 @@ def _scorer(index: int, entry: Mapping[str, Any], arrays: Mapping[str, NDArray[A
         spec_type = get_scorer(str(name)).spec
     except UnknownScorerError as error:
         raise BundleError(f"scorer {index}", repr(name), "a scorer that is installed here") from error
+    except BrokenScorerError as error:
+        raise BundleError(f"scorer {index}", str(error), "a scorer that can be loaded") from error
     return TrainedScorer(
         str(name), build_spec(spec_type, entry.get("spec")), _nest(_below(f"scorer/{index}/", arrays))
     )

@@ -1,8 +1,13 @@
-"""Scorers by name, each imported only when it is asked for."""
+"""Scorers by name, each imported only when it is asked for.
+
+Installed packages add theirs by an entry point of the group ``nuwatch.scorers``: its name is the scorer's, its object
+a `Scorer`. A built-in name cannot be taken.
+"""
 
 from __future__ import annotations
 
 import importlib
+from importlib.metadata import EntryPoint, entry_points
 
 from models.scorer import Scorer
 
@@ -12,6 +17,8 @@ _BUILT_IN = {
     "pca": "models.pca",
     "var": "models.var",
 }
+GROUP = "nuwatch.scorers"
+"""The entry point group of scorers in other packages."""
 _registered: dict[str, Scorer] = {}
 
 
@@ -26,9 +33,18 @@ class UnknownScorerError(KeyError):
         return f"scorer: got {self.name!r}, expected one of {', '.join(scorer_names())}"
 
 
+class BrokenScorerError(ValueError):
+    """An installed package promises a scorer that cannot be had."""
+
+
 def scorer_names() -> tuple[str, ...]:
-    """Names of all scorers, built-in and registered, sorted."""
-    return tuple(sorted(_BUILT_IN.keys() | _registered.keys()))
+    """Names of all scorers, built-in, registered and of installed packages, sorted."""
+    return tuple(sorted(_BUILT_IN.keys() | _registered.keys() | {point.name for point in _installed()}))
+
+
+def built_in_names() -> tuple[str, ...]:
+    """Names of nuwatch's own scorers, sorted."""
+    return tuple(sorted(_BUILT_IN))
 
 
 def get_scorer(name: str) -> Scorer:
@@ -36,16 +52,20 @@ def get_scorer(name: str) -> Scorer:
 
     Raises:
         UnknownScorerError: there is none.
+        BrokenScorerError: an installed package promises it, and does not keep its word.
     """
-    if name in _registered:
-        return _registered[name]
-    if name not in _BUILT_IN:
-        raise UnknownScorerError(name)
-    return importlib.import_module(_BUILT_IN[name]).SCORER
+    if name in _BUILT_IN:
+        return importlib.import_module(_BUILT_IN[name]).SCORER
+    if name not in _registered:
+        points = [point for point in _installed() if point.name == name]
+        if not points:
+            raise UnknownScorerError(name)
+        _registered[name] = _loaded(points)
+    return _registered[name]
 
 
 def register(scorer: Scorer) -> None:
-    """Add a scorer under its own name, for the callers that read the entry point group ``nuwatch.scorers``.
+    """Add a scorer of this process under its own name.
 
     Raises:
         ValueError: the name is taken by another scorer.
@@ -54,3 +74,30 @@ def register(scorer: Scorer) -> None:
     if taken:
         raise ValueError(f"scorer: the name {scorer.name!r} is taken; hint: give yours another name")
     _registered[scorer.name] = scorer
+
+
+def _installed() -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=GROUP))
+
+
+def _loaded(points: list[EntryPoint]) -> Scorer:
+    """The object behind the entry points of one name."""
+    point = points[0]
+    where = f"scorer {point.name!r}, entry point {point.value!r} of {_package(point)}"
+    if any(other.value != point.value for other in points[1:]):
+        raise BrokenScorerError(
+            f"{where}: {_package(points[1])} has one of the same name; hint: uninstall one"
+        )
+    try:
+        scorer = point.load()
+    except Exception as error:  # whatever a foreign module raises while it is imported
+        raise BrokenScorerError(f"{where}: cannot be loaded: {type(error).__name__}: {error}") from error
+    if not isinstance(scorer, Scorer):
+        raise BrokenScorerError(f"{where}: got {type(scorer).__name__}, expected a models.scorer.Scorer")
+    if scorer.name != point.name:
+        raise BrokenScorerError(f"{where}: the scorer calls itself {scorer.name!r}; hint: give both one name")
+    return scorer
+
+
+def _package(point: EntryPoint) -> str:
+    return "an installed package" if point.dist is None else point.dist.name

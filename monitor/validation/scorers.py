@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.bundle import BundleError, build_spec
-from models.registry import UnknownScorerError, get_scorer, scorer_names
+from models.registry import BrokenScorerError, UnknownScorerError, get_scorer, scorer_names
 from monitor.validation.finding import Findings
 from monitor.yaml_lines import Path
 
@@ -28,6 +28,9 @@ def check_scorers(scorers: Mapping[str, Mapping[str, Any]], at: Path, findings: 
             spec = get_scorer(name).spec
         except UnknownScorerError:
             findings.error((*at, name), f"unknown scorer {name!r}", closest(name, scorer_names()))
+            continue
+        except BrokenScorerError as error:
+            findings.error((*at, name), str(error), "a scorer that can be loaded")
             continue
         _check_options(spec, options, (*at, name), findings)
 
