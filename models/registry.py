@@ -13,6 +13,7 @@ from models.scorer import Scorer
 
 _BUILT_IN = {
     "lstm_autoencoder": "models.lstm_autoencoder",
+    "mewma": "models.mewma",
     "ocnn": "models.ocnn",
     "pca": "models.pca",
     "var": "models.var",

@@ -1,7 +1,8 @@
 """Ridge vector autoregression: how far the last sample lies from its one-step forecast.
 
-x_t is forecast from the p samples before it; the residual is weighted by the inverse of its normal covariance
-(Mahalanobis). It is blind to what the past already shows: a step is seen at its onset, not while it stays.
+x_t is forecast from the p samples before it; the score is the residual's Mahalanobis distance, per sensor: about
+1 while all is normal. The sensors' dynamics are part of normal here, so a fault that breaks them shows as long
+as it lasts; a slow drift that keeps them does not show.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 
 from models.covariance import inverse, shrunk_covariance
 from models.fitting import real_tail
-from models.residuals import weighed
+from models.residuals import per_sensor, step_signatures, weighed
 from models.scorer import Fitted, Params, Progress, Scorer, Scores, Windows
 
 
@@ -26,7 +27,7 @@ class VarSpec:
         ridge: penalty on the coefficients, as a share of the number of rows.
     """
 
-    order: int = 2
+    order: int = 3
     ridge: float = 0.01
 
 
@@ -65,8 +66,10 @@ def score(params: Params, spec: VarSpec, windows: Windows) -> Scores:
     """Score windows [B, T, D]; expected is the forecast of the last sample."""
     expected = _past(windows.values, spec.order) @ params["forecast"]
     observed = windows.mask[:, -1, :]
-    distance, contributions = weighed(windows.values[:, -1, :] - expected, observed, params["precision"])
-    return Scores(distance, contributions, expected)
+    residual = windows.values[:, -1, :] - expected
+    signatures = step_signatures(params["forecast"])
+    squared, contributions = weighed(residual, observed, params["precision"], signatures)
+    return Scores(per_sensor(squared, residual.shape[1]), contributions, expected)
 
 
 SCORER = Scorer("var", VarSpec, fit, score)

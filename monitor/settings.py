@@ -109,7 +109,7 @@ class Scoring(Section, frozen=True):
     """Which scorers judge a window, and how their ratios become one.
 
     Attributes:
-        scorers: names with their hyperparameters: lstm_autoencoder, ocnn, pca, var; {} takes the defaults.
+        scorers: names with their hyperparameters: lstm_autoencoder, ocnn, pca, var, mewma; {} takes the defaults.
         combine: 'any' takes the largest ratio, 'all' the smallest.
         smoothing: weight of the newest ratio in the EWMA over time; 1 is no smoothing.
         block: windows per compiled block; part of the bundle, because results depend on it in the last bits.
@@ -119,7 +119,7 @@ class Scoring(Section, frozen=True):
 
     scorers: dict[str, dict[str, Any]] = field(default_factory=lambda: {"lstm_autoencoder": {}, "ocnn": {}})
     combine: Literal["any", "all"] = "any"
-    smoothing: float = 0.2
+    smoothing: float = 0.1
     block: Literal[16, 32, 64, 128, 256] = 64
     fit_windows: int = 20_000
     seed: int = 0

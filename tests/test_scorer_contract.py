@@ -27,7 +27,8 @@ from tests.synthetic import (
     with_step,
 )
 
-QUICK = {"hidden": 16, "tail": 4, "epochs": 8, "epoch_windows": 1024, "alternations": 3}
+QUICK = {"hidden": 16, "tail": 4, "epochs": 8, "epoch_windows": 1024, "alternations": 3, "weight": 0.8}
+"""Small networks; and averages with a short memory, because the planted steps are one sample old."""
 TRAINING = normal_rows(3000, 1)
 HELD_OUT = as_windows(normal_rows(700, 2), stride=3)
 STEP = 4.0
