@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types imports unit bench broker format lock clean
+.PHONY: help setup demo test lint types imports unit bench bench-detection broker format lock clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ unit: $(STAMP) ## pytest, with a real Kafka broker
 
 bench: $(STAMP) ## Speed: decode, window, score, whole path, latency
 	$(BIN)/python -m benchmarks.speed
+
+bench-detection: $(STAMP) ## Detection quality on labelled data (SKAB and TEP from NUWATCH_DATA): about an hour
+	$(BIN)/nuwatch benchmark detection --json out/bench/detection.json --markdown docs/detection.md
 
 broker: $(STAMP) ## A real Apache Kafka broker on localhost:9092 from its Maven artefacts (Java 17 and Maven)
 	$(BIN)/python tests/broker.py --port 9092

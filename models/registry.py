@@ -21,6 +21,7 @@ _BUILT_IN = {
 GROUP = "nuwatch.scorers"
 """The entry point group of scorers in other packages."""
 _registered: dict[str, Scorer] = {}
+_unlisted: set[str] = set()
 
 
 class UnknownScorerError(KeyError):
@@ -40,7 +41,8 @@ class BrokenScorerError(ValueError):
 
 def scorer_names() -> tuple[str, ...]:
     """Names of all scorers, built-in, registered and of installed packages, sorted."""
-    return tuple(sorted(_BUILT_IN.keys() | _registered.keys() | {point.name for point in _installed()}))
+    installed = {point.name for point in _installed()}
+    return tuple(sorted((_BUILT_IN.keys() | _registered.keys() | installed) - _unlisted))
 
 
 def built_in_names() -> tuple[str, ...]:
@@ -65,8 +67,12 @@ def get_scorer(name: str) -> Scorer:
     return _registered[name]
 
 
-def register(scorer: Scorer) -> None:
+def register(scorer: Scorer, *, listed: bool = True) -> None:
     """Add a scorer of this process under its own name.
+
+    Args:
+        scorer: the scorer.
+        listed: whether `scorer_names` names it; a benchmark's baselines are none to choose from.
 
     Raises:
         ValueError: the name is taken by another scorer.
@@ -75,6 +81,8 @@ def register(scorer: Scorer) -> None:
     if taken:
         raise ValueError(f"scorer: the name {scorer.name!r} is taken; hint: give yours another name")
     _registered[scorer.name] = scorer
+    if not listed:
+        _unlisted.add(scorer.name)
 
 
 def _installed() -> tuple[EntryPoint, ...]:

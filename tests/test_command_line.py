@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("demo", "init", "validate", "train", "replay", "run", "decide", "schema")
+COMMANDS = ("demo", "init", "validate", "train", "replay", "run", "decide", "benchmark", "schema")
 LIGHT = (
     (),
-    *((name,) for name in ("init", "validate", "schema", "train", "replay", "run", "decide", "demo")),
+    *(
+        (name,)
+        for name in ("init", "validate", "schema", "train", "replay", "run", "decide", "demo", "benchmark")
+    ),
+    ("benchmark", "detection"),
 )
 HEAVY = ("jax", "flax", "optax", "kafka", "pyarrow", "river", "scipy", "sklearn")
 

@@ -12,7 +12,7 @@ import pytest
 from connectors.files import FilesSourceSettings
 from connectors.records import Reason
 from docs import reference
-from models.registry import scorer_names
+from models.registry import built_in_names
 from monitor.alerting.incidents import EventName, Kind
 from monitor.cli import nuwatch
 from monitor.configuration import decode_hook
@@ -99,6 +99,9 @@ def test_commands_and_options_exist(page: Path) -> None:
             continue
         known = nuwatch.get_command(context, command)
         assert known is not None, command
+        if isinstance(known, click.Group) and words and not words[0].startswith("-"):
+            known = known.get_command(context, words[0])
+            assert known is not None, f"{command} {words[0]}"
         options = {name for parameter in known.params for name in parameter.opts} | {"--help", "-h"}
         used = {word.partition("=")[0] for word in words if word.startswith("--")}
         assert used <= options, f"{command}: {used - options}"
@@ -109,8 +112,8 @@ def test_make_targets_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
     text = page.read_text(encoding="utf-8")
     lines = [line for body in blocks(page, *SHELL) for line in body.splitlines()]
-    used = [word for line in lines for word in re.findall(r"^make ([a-z]+)", line)]
-    used += re.findall(r"`make ([a-z]+)`", text)
+    used = [word for line in lines for word in re.findall(r"^make ([a-z-]+)", line)]
+    used += re.findall(r"`make ([a-z-]+)`", text)
     assert set(used) <= targets
 
 
@@ -155,7 +158,7 @@ def test_every_kind_event_and_fault_of_an_alert_is_explained() -> None:
 
 def test_every_scorer_has_a_section() -> None:
     page = text_of("docs/scorers.md")
-    assert [name for name in scorer_names() if f"## `{name}`" not in page] == []
+    assert [name for name in built_in_names() if f"## `{name}`" not in page] == []
 
 
 def test_the_decision_in_the_documentation_is_one() -> None:

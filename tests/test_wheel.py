@@ -11,12 +11,22 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from monitor import __version__
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-SOURCES = ("monitor", "models", "connectors", "config", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = (
+    "monitor",
+    "models",
+    "connectors",
+    "benchmarks",
+    "config",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +59,11 @@ def names(wheel: Path) -> set[str]:
 def test_the_packages_and_their_data_are_inside_and_nothing_else(names: set[str]) -> None:
     expected = {
         str(path.relative_to(CHECKOUT))
-        for package in ("monitor", "models", "connectors")
+        for package in ("monitor", "models", "connectors", "benchmarks/detection")
         for path in (CHECKOUT / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
+    expected.add("benchmarks/__init__.py")  # of the benchmarks only what `nuwatch benchmark` runs
     expected |= {
         f"monitor/data/config/{path.relative_to(CHECKOUT / 'config')}"
         for path in (CHECKOUT / "config").rglob("*")
@@ -73,6 +84,7 @@ def test_no_test_and_no_example_is_inside(names: set[str]) -> None:
         "monitor",
         "models",
         "connectors",
+        "benchmarks",
         f"nuwatch-{__version__}.dist-info",
     }
 
@@ -156,6 +168,30 @@ def test_what_init_writes_there_passes_validate_there(installed: Installed, temp
     source = {"default": "nuwatch.yaml"}.get(template, name)
     assert written == (CHECKOUT / "config" / source).read_text(encoding="utf-8")
     assert "0 errors" in installed.nuwatch("validate", name)
+
+
+def test_the_detection_benchmark_judges_own_data_there(installed: Installed) -> None:
+    folder = installed.folder / "series"
+    folder.mkdir()
+    rng = np.random.default_rng(1)
+    rows = [f"{second},{a:.6f},{b:.6f}" for second, (a, b) in enumerate(rng.normal(size=(700, 2)))]
+    (folder / "one.csv").write_text("\n".join(["timestamp,a,b", *rows]) + "\n")
+    wanted = (
+        "benchmark",
+        "detection",
+        "--data",
+        "series",
+        "--dataset",
+        "csv",
+        "--scorer",
+        "pca",
+        "--scores",
+        "out",
+    )
+    installed.nuwatch(*wanted)
+    written = (installed.folder / "out" / "csv" / "one.csv").read_text().splitlines()
+    assert written[0] == "timestamp,score,label,split,alarm"
+    assert len(written) == 701
 
 
 def test_schemas_are_printed_there(installed: Installed) -> None:

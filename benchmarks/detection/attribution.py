@@ -217,7 +217,7 @@ def _table(name: str, by_case: Mapping[str, Figures]) -> Table:
 
 def _cell(which: str, value: float) -> str:
     if math.isnan(value):
-        return "–"
+        return "-"
     return f"{value:.1%}" if "_at_" in which else f"{value:.0f}"
 
 

@@ -117,6 +117,23 @@ Run = Callable[[Request], Section]
 """A section: ``run(request)``. It raises nothing for data or scorers that are refused, but says so."""
 
 
+def text_of(table: Table) -> str:
+    """A table for a terminal, its columns aligned; the first to the left, the others to the right."""
+    cells = [table.columns, *table.rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(table.columns))]
+    lines = [_aligned(row, widths) for row in cells]
+    ruled = [table.title, lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
+    return "\n".join([*ruled, *(f"  {note}" for note in table.notes)])
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
+    first, *others = (
+        cell.rjust(width) if place else cell.ljust(width)
+        for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+    )
+    return "  ".join([first, *others])
+
+
 def markdown(tables: Sequence[Table]) -> str:
     """Tables as Markdown, for the documentation."""
     return "\n\n".join(_markdown(table) for table in tables)

@@ -13,6 +13,7 @@ from typing import Final
 from benchmarks.detection.contract import Run
 
 SECTIONS: Final[Mapping[str, str]] = {
+    "detection": "benchmarks.detection.detect:detection",
     "attribution": "benchmarks.detection.attribution:attribution",
 }
 """Where each section's function is, in the order in which they run."""
