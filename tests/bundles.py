@@ -36,7 +36,7 @@ def random_bundle(sensors: int, length: int, hidden: int, block: int) -> Bundle:
     head = {"w": draw(2 * sensors), "v": draw(2 * sensors, 2 * sensors), "r": jnp.float32(0.1)}
     ocnn = autoencoder | {"last_root": precision, "mean_root": precision} | head
     pca = {"index": precision, "model": 0.1 * precision, "mean": jnp.float32(sensors)}
-    var = {"forecast": draw(2 * sensors, sensors), "precision": precision}
+    var = {"forecast": draw(VarSpec().order * sensors, sensors), "precision": precision}
     return Bundle(
         sensors=tuple(f"s{index}" for index in range(sensors)),
         length=length,

@@ -160,7 +160,7 @@ class Case:
 CASES: dict[str, tuple[str, Batch]] = {
     "continuous": (text(), continuous(5, 1200)),
     "all_smoothed": (
-        text().replace("block: 32}", "block: 32, combine: all, smoothing: 0.6}"),
+        text().replace("smoothing: 0.2}", "combine: all, smoothing: 0.6}"),
         continuous(5, 1200),
     ),
     "batches": (text(), in_batches(5, LENGTHS * 2)),
@@ -240,7 +240,7 @@ def test_each_scorers_scale_is_median_and_quantile_of_the_scale_part_alone() -> 
 def test_fresh_normal_data_exceed_the_limit_as_often_as_chance_allows() -> None:
     """Independent windows: how many exceed an order statistic of n others is beta-binomial, exactly."""
     body = text().replace(f"length: {LENGTH}}}", f"length: {LENGTH}, stride: {LENGTH}}}")
-    body = body.replace("block: 32}", "block: 32, smoothing: 1.0}")
+    body = body.replace("smoothing: 0.2}", "smoothing: 1.0}")
     assert "stride" in body
     w = world(body, [continuous(7, 20_000, pull=0.0)])
     _, trace = run(w.pipeline(), continuous(90, 30_000, pull=0.0))

@@ -56,7 +56,7 @@ asset_classes:
     window: {{length: {length}}}
     time: {{lateness: 2s, max_age: 3s, max_future: 1h, silence: 2min}}
     calibration: {{nu: {nu}, enough: 1}}
-    scoring: {{scorers: {scorers}, smoothing: 0.2, fit_windows: 1024, block: 32}}
+    scoring: {{scorers: {scorers}, fit_windows: 1024, block: 32, smoothing: 0.2}}
 {extra}
 """
 
