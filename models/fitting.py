@@ -8,7 +8,8 @@ import numpy as np
 
 from models.scorer import FitRefused, Windows
 
-ROWS_PER_SENSOR = 5
+ROWS_PER_SENSOR = 2
+"""Fewer rows than this per sensor say little of a covariance, however much it is shrunk."""
 
 
 def real_tail(windows: Windows, rows: int) -> jax.Array:
@@ -22,13 +23,15 @@ def real_tail(windows: Windows, rows: int) -> jax.Array:
         [M, rows, D] float32.
 
     Raises:
-        FitRefused: T is too short, or M is under five times rows * D.
+        FitRefused: T is too short, or M is under two rows per sensor, or under one per sensor and sample. From
+            there on ridge and shrinkage keep a fit usable; that it is a rough one shows in the out-of-fold scores
+            that set its limit.
     """
     _, length, sensors = windows.values.shape
     if length < rows:
         raise FitRefused(f"fit: got windows of {length} samples, expected at least {rows}")
     whole = np.asarray(windows.mask[:, length - rows :, :]).all(axis=(1, 2))
-    needed = ROWS_PER_SENSOR * rows * sensors
+    needed = max(ROWS_PER_SENSOR, rows) * sensors
     if int(whole.sum()) < needed:
         raise FitRefused(
             f"fit: got {int(whole.sum())} of {whole.size} windows whose last {rows} samples are real in all "

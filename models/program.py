@@ -8,6 +8,7 @@ also set ``XLA_FLAGS=--xla_gpu_deterministic_ops=true`` before the process start
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -61,6 +62,20 @@ class Program:
         self._devices = tuple(devices)
         self._warm_traces: int | None = None
         self._call = jax.jit(self._score_block)
+
+    def given(self, bundle: Bundle) -> Program:
+        """The same compiled call with what another bundle has learnt; nothing is traced anew.
+
+        Raises:
+            ValueError: the bundle has other scorers, hyperparameters or shapes.
+        """
+        mine, its = ([(one.name, one.spec) for one in b.scorers] for b in (self._bundle, bundle))
+        if mine != its or self._shape[1:] != (bundle.length, len(bundle.sensors)):
+            raise ValueError(f"program: got a bundle of {its}, expected {mine} and windows of the same shape")
+        other = copy.copy(self)
+        learnt = _Learnt(bundle.imputation, tuple(one.params for one in bundle.scorers))
+        other._learnt = [jax.device_put(learnt, device) for device in self._devices]
+        return other
 
     @property
     def recompiles(self) -> int:

@@ -50,7 +50,7 @@ class Scales(NamedTuple):
     tau: float
     rank_tau: float
 
-    def on_scale(self, scores: NDArray[np.float32], maturity: NDArray[np.int32]) -> NDArray[np.float64]:
+    def on_scale(self, scores: NDArray[np.floating[Any]], maturity: NDArray[np.int32]) -> NDArray[np.float64]:
         """Raw scores [W, S] on each scorer's ratio scale, by the windows' maturity [W]."""
         kind = self.kind(maturity)
         median, limit = self.median.T[kind], self.limit.T[kind]

@@ -130,12 +130,19 @@ class Calibration(Section, frozen=True):
 
     Attributes:
         nu: the fraction of normal windows allowed over the threshold.
+        method: where calibration scores come from: 'holdout' keeps the history's end from the models; 'folds'
+            takes every window's score from models that were fitted without its fold, and fits the bundle's models
+            to all of the history; 'auto' is holdout where that is enough for nu, else folds.
+        folds: contiguous folds, at most; each is at least three windows long. null: 10, or 5 if a scorer trains
+            in epochs: more folds cost more fits and leave less to correct.
         holdout: share of the history, at its end, that fits no model; its first half sets the scorers'
             scales, its second half the limit of the combined, smoothed ratio.
         enough: n_eff * nu must reach this, or the threshold is called UNCALIBRATED.
     """
 
     nu: float = 0.01
+    method: Literal["auto", "holdout", "folds"] = "auto"
+    folds: int | None = None
     holdout: float = 0.4
     enough: float = 16.0
 

@@ -21,9 +21,14 @@ QUIET = "    drift: {detector: none}"
 
 
 def text(
-    scorers: str = "{pca: {}, var: {}}", length: int = LENGTH, extra: str = QUIET, nu: float = NU
+    scorers: str = "{pca: {}, var: {}}",
+    length: int = LENGTH,
+    extra: str = QUIET,
+    nu: float = NU,
+    method: str = "auto",
 ) -> str:
-    return configuration_text(SENSORS, length, scorers, extra, nu=nu)
+    body = configuration_text(SENSORS, length, scorers, extra, nu=nu)
+    return body.replace("enough: 1}", f"enough: 1, method: {method}}}")
 
 
 def trained_on(history: list[Batch], configuration: str, told: TrainingProgress | None = None) -> Trained:
@@ -297,20 +302,24 @@ def test_an_empty_history_is_refused() -> None:
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        (8, "asset class 'unit': .*got no window of 10 samples in the first 60% of the history; hint: "),
+        (
+            8,
+            "asset class 'unit': .*got no window of 10 samples in the 62% of the history that fit the models",
+        ),
         (45, "asset class 'unit': got no held-out window in the scale part; hint: "),
         (80, "calibration scores cannot give a limit for nu = 0.1: expected at least 9; hint: "),
     ],
 )
 def test_a_history_too_short_is_refused_with_what_is_missing(rows: int, said: str) -> None:
     with pytest.raises(TrainingRefused, match=said) as caught:
-        trained_on([continuous(1, rows)], text(scorers="{pca: {}}"))
+        trained_on([continuous(1, rows)], text(scorers="{pca: {}}", method="holdout"))
     assert caught.value.exit_code == 1
 
 
-def test_a_nu_that_the_history_cannot_support_is_refused() -> None:
+@pytest.mark.parametrize("method", ["holdout", "folds"])
+def test_a_nu_that_the_history_cannot_support_is_refused(method: str) -> None:
     with pytest.raises(TrainingRefused, match=r"nu = 0\.001: expected at least 999"):
-        trained_on([continuous(1, 600)], text(nu=0.001))
+        trained_on([continuous(1, 600)], text(nu=0.001, method=method))
 
 
 def test_a_constant_sensor_trains_and_a_change_of_it_is_seen() -> None:
@@ -334,7 +343,7 @@ def test_sensors_that_all_stand_still_are_refused_because_no_limit_can_be_formed
 
 
 def test_too_little_for_a_trustworthy_rate_trains_with_a_warning() -> None:
-    trained = trained_on([continuous(1, 600)], text().replace("enough: 1}", "enough: 50}"))
+    trained = trained_on([continuous(1, 600)], text().replace("enough: 1,", "enough: 50,"))
     assert trained.estimate.label == "UNCALIBRATED"
     (warning,) = [w for w in trained.warnings if w.startswith("UNCALIBRATED")]
     assert f"needs {trained.estimate.missing} more windows" in warning

@@ -18,6 +18,8 @@ from monitor.thresholds.threshold import Estimate
 _COUNTS = {
     "slots": "samples on the grid",
     "slots_fit": "of them, samples that fit the models",
+    "folds": "contiguous folds, each scored by models fitted without it",
+    "windows_folds": "windows that set scales and limit, out of fold",
     "windows_scale": "windows that set each scorer's scale",
     "windows_limit": "windows that set the limit",
 }

@@ -1,4 +1,4 @@
-"""Limits from held-out windows that fitted nothing.
+"""Limits from scores of windows that fitted nothing.
 
 Shape letters: W windows, S scorers, K maturity classes.
 """
@@ -6,14 +6,12 @@ Shape letters: W windows, S scorers, K maturity classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.program import Program
-from models.scorer import FitRefused
 from monitor.model import Scales
 from monitor.settings import AssetClass
 from monitor.thresholds.reestimate import combine
@@ -26,105 +24,88 @@ from monitor.thresholds.threshold import (
     nu_quantile,
     ratio,
 )
-from monitor.training.history import CHUNK, LIMIT, SCALE, Normal, Rows, least_maturity, windows_of
+from monitor.training.history import least_maturity
+from monitor.training.scores import Scored
 
 _MAX_KEPT = 65_536
 """Calibration scores kept in a bundle per scorer; more are thinned to evenly spaced order statistics."""
 
 
-class TrainingProgress:
-    """What is told while training; the default tells nothing."""
+class Calibrated(NamedTuple):
+    """What calibration gives.
 
-    def stage(self, name: str) -> None:
-        """A stage begins."""
+    Attributes:
+        scales: the scorers' scales and the limit, for the bundle.
+        estimate: of the limit of the combined, smoothed ratio.
+        scorer_estimates: of each scorer's own limit, by name.
+        ratios: [W] the final ratios that set the limit, in time order per asset.
+    """
 
-    def step(self, done: int, total: int, values: Mapping[str, float]) -> None:
-        """Progress within the stage."""
-
-
-class Scored(NamedTuple):
-    """Scored windows of one part, sorted by asset and time."""
-
-    row: NDArray[np.int32]
-    slot: NDArray[np.int64]
-    segment: NDArray[np.int64]
-    end: NDArray[np.int64]
-    maturity: NDArray[np.int32]
-    score: NDArray[np.float32]
+    scales: Scales
+    estimate: Estimate
+    scorer_estimates: dict[str, Estimate]
+    ratios: NDArray[np.float64]
 
 
-def score_held_out(
-    asset_class: AssetClass, rows: Rows, normal: Normal, program: Program, told: TrainingProgress
-) -> dict[int, Scored]:
-    """Scores of the held-out windows, by part."""
-    found: dict[int, list[Scored]] = {SCALE: [], LIMIT: []}
-    done = 0
-    for chunk in windows_of(asset_class, rows, normal):
-        for part in (SCALE, LIMIT):
-            mine = normal.part[chunk.closing] == part
-            if not mine.any():
-                continue
-            index = chunk.closing[mine]
-            score = program(chunk.values[mine], chunk.mask[mine]).score
-            slots = rows.slots
-            found[part].append(
-                Scored(
-                    slots.row[index],
-                    slots.slot[index],
-                    normal.segment[index],
-                    slots.end[index],
-                    chunk.maturity[mine],
-                    score,
-                )
-            )
-        done += CHUNK
-        told.step(min(done, len(normal.part)), len(normal.part), {})
-    return {part: _joined(part, parts) for part, parts in found.items()}
-
-
-def _joined(part: int, parts: list[Scored]) -> Scored:
-    if not parts:
-        where = {SCALE: "scale", LIMIT: "limit"}[part]
-        raise ThresholdRefused(
-            f"got no held-out window in the {where} part; hint: give a longer history or a larger "
-            "`calibration.holdout`"
-        )
-    columns: list[Any] = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    joined = Scored(*columns)
-    finite = np.isfinite(joined.score).all(axis=1)
-    if not finite.all():
-        raise FitRefused(f"{np.count_nonzero(~finite)} held-out windows got a score that is not a number")
-    return joined
-
-
-def calibrate(
-    asset_class: AssetClass, scored: Mapping[int, Scored], program: Program
-) -> tuple[Scales, Estimate, dict[str, Estimate], NDArray[np.float64]]:
-    """Each scorer's scale from one part, the limit of the combined, smoothed ratio from the other.
-
-    Args:
-        asset_class: its settings.
-        scored: the held-out windows by part.
-        program: the compiled scorers, for their names.
-
-    Returns:
-        The scales, the estimate of the limit, of each scorer's own limit by name, and the limit part's final
-        ratios [W].
+def from_parts(asset_class: AssetClass, scale: Scored, limit: Scored, names: Sequence[str]) -> Calibrated:
+    """Each scorer's scale from one held-out part, the limit of the combined, smoothed ratio from the other.
 
     Raises:
         ThresholdRefused: too few windows for nu, or scores that hardly differ.
     """
-    settings, scale, limit = asset_class.calibration, scored[SCALE], scored[LIMIT]
-    maturity = _maturity_classes(asset_class, scale)
-    median, limits = _scorer_limits(settings.nu, scale, maturity)
-    blank = Scales(maturity, median, limits, (), 0.0, 1.0, np.zeros(0), 1.0, 1.0)
+    blank = _scorer_scales(asset_class, scale)
     on_scale = blank.on_scale(limit.score, limit.maturity)
-    smooth = smoothed(asset_class, limit.row, limit.slot, limit.segment, on_scale)
-    overall = _estimate(asset_class, smooth, limit, "held-out combined, smoothed ratios")
     both = np.concatenate([blank.on_scale(scale.score, scale.maturity), on_scale])
+    return _calibrated(asset_class, blank, scale, names, limit, on_scale, both, "held-out")
+
+
+def from_folds(asset_class: AssetClass, scored: Scored, names: Sequence[str]) -> Calibrated:
+    """Scales and limit from out-of-fold scores, cross-fitted.
+
+    Live, all of them set the scorers' scales. But a fold's ratios, which set the limit, are on the scale of the
+    other folds' scores: they fitted neither models nor scales.
+
+    Raises:
+        ThresholdRefused: too few windows for nu, or scores that hardly differ.
+    """
+    blank = _scorer_scales(asset_class, scored)
+    on_scale = np.empty(scored.score.shape)
+    for fold in np.unique(scored.fold):
+        mine = scored.fold == fold
+        others = _scorer_scales(asset_class, _some(scored, ~mine))
+        on_scale[mine] = others.on_scale(scored.score[mine], scored.maturity[mine])
+    every = blank.on_scale(scored.score, scored.maturity)
+    source = f"out-of-fold ({len(np.unique(scored.fold))} folds)"
+    return _calibrated(asset_class, blank, scored, names, scored, on_scale, every, source)
+
+
+def _calibrated(
+    asset_class: AssetClass,
+    blank: Scales,
+    scale: Scored,
+    names: Sequence[str],
+    limit: Scored,
+    on_scale: NDArray[np.float64],
+    every: NDArray[np.float64],
+    source: str,
+) -> Calibrated:
+    """Put together.
+
+    Args:
+        asset_class: its settings.
+        blank: the scorers' scales.
+        scale: the windows that set them.
+        names: of the scorers.
+        limit: the windows that set the limit.
+        on_scale: [W, S] their ratios, on scales that they did not fit.
+        every: [n, S] all calibration ratios, for ranks.
+        source: where the windows came from.
+    """
+    smooth = smoothed(asset_class, limit.row, limit.slot, limit.segment, on_scale)
+    overall = _estimate(asset_class, smooth, limit, f"{source} combined, smoothed ratios")
     final = ratio(smooth, overall.median, overall.threshold)
     scales = blank._replace(
-        scores=tuple(_kept(both[:, s]) for s in range(both.shape[1])),
+        scores=tuple(_kept(column) for column in every.T),
         final_median=overall.median,
         final_limit=overall.threshold,
         final_scores=_kept(final),
@@ -132,12 +113,22 @@ def calibrate(
     )
     scales = scales._replace(rank_tau=_rank_tau(scales.ranks(on_scale), limit))
     each = {
-        name: _estimate(
-            asset_class, scale.score[:, s].astype(np.float64), scale, f"held-out scores of {name}"
-        )
-        for s, name in enumerate(program.scorers)
+        name: _estimate(asset_class, scale.score[:, s], scale, f"{source} scores of {name}")
+        for s, name in enumerate(names)
     }
-    return scales, overall, each, final
+    return Calibrated(scales, overall, each, final)
+
+
+def _scorer_scales(asset_class: AssetClass, scored: Scored) -> Scales:
+    """Scales that know the scorers' medians and limits only."""
+    maturity = _maturity_classes(asset_class, scored)
+    median, limits = _scorer_limits(asset_class.calibration.nu, scored, maturity)
+    return Scales(maturity, median, limits, (), 0.0, 1.0, np.zeros(0), 1.0, 1.0)
+
+
+def _some(scored: Scored, kept: NDArray[np.bool_]) -> Scored:
+    columns: list[Any] = [column[kept] for column in scored]
+    return Scored(*columns)
 
 
 def smoothed(
@@ -175,7 +166,7 @@ def _scorer_limits(
     nu: float, scored: Scored, maturity: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     kind = np.searchsorted(maturity, scored.maturity, side="right") - 1
-    scores = scored.score.astype(np.float64)
+    scores = scored.score
     shape = (scores.shape[1], len(maturity))
     median, limit = np.empty(shape), np.empty(shape)
     for s in range(shape[0]):

@@ -1,8 +1,9 @@
 """From known-good history to a bundle: split in time, scale, fit, calibrate on what fitted nothing.
 
 The history is cut in time into three parts: `fit` (scaling and scorers), `scale` (each scorer's median and limit),
-`limit` (the limit of the combined, smoothed ratio). A batch belongs to one part as a whole. What is calibrated goes
-through the very grid, checks, windows and program that run live.
+`limit` (the limit of the combined, smoothed ratio). Where that leaves too few windows for nu, it is cut into
+contiguous folds: all of it fits the models, and each fold is scored by models fitted without it. A batch belongs to
+one part or fold as a whole. What is calibrated goes through the very grid, checks, windows and program that run live.
 
 Shape letters: M slots, W windows, S scorers, C sensors, D scored sensors, K maturity classes.
 """
@@ -13,28 +14,23 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from connectors.records import Batch
-from models.bundle import Bundle, TrainedScorer, build_spec
-from models.imputation import fit_imputation
+from models.bundle import Bundle
 from models.program import compile_program
-from models.registry import get_scorer
-from models.scorer import FitRefused, Params, Scorer, Windows
+from models.scorer import FitRefused
 from monitor import __version__
 from monitor.event_time.checks import Fault
 from monitor.model import Group, Grouping, calibrated_with, scored_columns
 from monitor.quantities import iso_time
 from monitor.settings import AssetClass
 from monitor.thresholds.declared import TrainedContexts
-from monitor.thresholds.threshold import (
-    Estimate,
-    ThresholdRefused,
-)
-from monitor.training.calibration import Scored, TrainingProgress, calibrate, score_held_out
+from monitor.thresholds.threshold import Estimate, ThresholdRefused
+from monitor.training.calibration import Calibrated, from_folds, from_parts
+from monitor.training.fit import Curves, Fit, fit
 from monitor.training.history import (
     FIT,
     LIMIT,
@@ -44,9 +40,10 @@ from monitor.training.history import (
     TrainingRefused,
     collect,
     groups_of,
-    scaled,
-    windows_of,
+    parts_of,
 )
+from monitor.training.progress import TrainingProgress
+from monitor.training.scores import held_out, out_of_fold
 
 
 class Trained(NamedTuple):
@@ -104,38 +101,93 @@ def _train(
     asset_class: AssetClass, name: str, rows: Rows, config_hash: str, told: TrainingProgress
 ) -> Trained:
     groups = groups_of(asset_class, rows)
-    grouping = Grouping(groups)
-    normal, trajectory, plain = scaled(asset_class, rows, grouping)
-    fit_rows = normal.part == FIT
-    imputation = fit_imputation(
-        jax.numpy.asarray(normal.z[fit_rows]), jax.numpy.asarray(normal.usable[fit_rows])
-    )
-    scorers, curves = _fit_scorers(asset_class, rows, normal, told)
-    columns = scored_columns(asset_class)
-    sensors = list(asset_class.sensors)
-    draft = Bundle(
-        sensors=tuple(sensors[c] for c in columns),
-        length=asset_class.window.length,
-        block=asset_class.scoring.block,
-        scaling=plain,
-        imputation=imputation,
-        scorers=scorers,
-    )
-    program = compile_program(draft)
-    told.stage("calibrating")
-    scored = score_held_out(asset_class, rows, normal, program, told)
-    scales, overall, each, ratios = calibrate(asset_class, scored, program)
-    fields = _fields(asset_class, name, rows, groups, overall, config_hash)
+    fit_of = _Fitting(asset_class, rows, Grouping(groups))
+    learnt = _learn(asset_class, rows, fit_of, told)
+    scales, overall, each, ratios = learnt.calibrated
+    fitted = learnt.fit
     arrays = scales.to_arrays() | {
-        "trajectory_mean": trajectory.mean,
-        "trajectory_std": trajectory.std,
+        "trajectory_mean": fitted.trajectory.mean,
+        "trajectory_std": fitted.trajectory.std,
         "stuck_slots": rows.stuck_slots,
     }
-    bundle = _completed(draft, arrays, fields)
-    counts = _counts(normal, scored)
-    return Trained(
-        bundle, overall, each, curves, ratios, counts, _warnings(asset_class, rows, normal, overall)
-    )
+    fields = _fields(asset_class, name, rows, groups, overall, config_hash)
+    bundle = _completed(fitted.draft, arrays, fields)
+    warnings = _warnings(asset_class, rows, fitted.normal, overall)
+    return Trained(bundle, overall, each, dict(fitted.curves), ratios, learnt.counts, warnings)
+
+
+class _Learnt(NamedTuple):
+    fit: Fit
+    calibrated: Calibrated
+    counts: dict[str, int]
+
+
+class _Fitting:
+    """Fits of one history; those without a fold go through no more epochs than the one of all of it."""
+
+    def __init__(self, asset_class: AssetClass, rows: Rows, grouping: Grouping) -> None:
+        self._fixed = (asset_class, rows, grouping)
+        self._like: Curves = {}
+
+    def __call__(self, part: NDArray[np.int8], told: TrainingProgress) -> Fit:
+        return fit(*self._fixed, part, told, self._like)
+
+    def whole(self, told: TrainingProgress) -> Fit:
+        """Fit all the history."""
+        rows = self._fixed[1]
+        fitted = self(np.full(len(rows.slots.row), FIT, np.int8), told)
+        self._like = fitted.curves
+        return fitted
+
+
+def _learn(asset_class: AssetClass, rows: Rows, fit_of: _Fitting, told: TrainingProgress) -> _Learnt:
+    """By held-out parts or by folds, as `calibration.method` says; 'auto' prefers parts, if they are enough."""
+    settings = asset_class.calibration
+    if settings.method == "folds":
+        return _by_folds(asset_class, rows, fit_of, told)
+    part = parts_of(asset_class, rows.slots)
+    hopeless = np.count_nonzero(part == LIMIT) * settings.nu < settings.enough * asset_class.window.stride
+    if settings.method == "auto" and hopeless:
+        return _by_folds(asset_class, rows, fit_of, told)
+    learnt = _by_parts(asset_class, rows, part, fit_of, told)
+    if settings.method == "holdout" or learnt.calibrated.estimate.enough:
+        return learnt
+    return _by_folds(asset_class, rows, fit_of, told)
+
+
+def _by_parts(
+    asset_class: AssetClass,
+    rows: Rows,
+    part: NDArray[np.int8],
+    fit_of: _Fitting,
+    told: TrainingProgress,
+) -> _Learnt:
+    fitted = fit_of(part, told)
+    program = compile_program(fitted.draft)
+    told.stage("calibrating")
+    scored = held_out(asset_class, rows, fitted.normal, program, told)
+    calibrated = from_parts(asset_class, scored[SCALE], scored[LIMIT], program.scorers)
+    counts = {
+        "slots": len(part),
+        "slots_fit": int(np.count_nonzero(fitted.normal.fits)),
+        "windows_scale": len(scored[SCALE].row),
+        "windows_limit": len(scored[LIMIT].row),
+    }
+    return _Learnt(fitted, calibrated, counts)
+
+
+def _by_folds(asset_class: AssetClass, rows: Rows, fit_of: _Fitting, told: TrainingProgress) -> _Learnt:
+    fitted = fit_of.whole(told)
+    scored = out_of_fold(asset_class, rows, fitted, fit_of, told)
+    told.stage("calibrating")
+    names = [scorer.name for scorer in fitted.draft.scorers]
+    counts = {
+        "slots": len(fitted.normal.part),
+        "slots_fit": len(fitted.normal.part),
+        "folds": len(np.unique(scored.fold)),
+        "windows_folds": len(scored.row),
+    }
+    return _Learnt(fitted, from_folds(asset_class, scored, names), counts)
 
 
 def _completed(draft: Bundle, arrays: Mapping[str, NDArray[Any]], fields: Mapping[str, Any]) -> Bundle:
@@ -149,55 +201,6 @@ def _completed(draft: Bundle, arrays: Mapping[str, NDArray[Any]], fields: Mappin
         arrays,
         fields,
     )
-
-
-def _fit_scorers(
-    asset_class: AssetClass, rows: Rows, normal: Normal, told: TrainingProgress
-) -> tuple[tuple[TrainedScorer, ...], dict[str, Mapping[str, tuple[float, ...]]]]:
-    windows = _fit_windows(asset_class, rows, normal)
-    keys = jax.random.split(jax.random.key(asset_class.scoring.seed), len(asset_class.scoring.scorers))
-    fitted: list[TrainedScorer] = []
-    curves: dict[str, Mapping[str, tuple[float, ...]]] = {}
-    for key, (name, options) in zip(keys, asset_class.scoring.scorers.items(), strict=True):
-        told.stage(f"fitting {name}")
-        scorer = get_scorer(name)
-        spec = build_spec(scorer.spec, options)
-        result = scorer.fit(key, windows, spec, told.step, **_started(scorer, spec, fitted))
-        fitted.append(TrainedScorer(name, spec, result.params))
-        curves[name] = result.curves
-    return tuple(fitted), curves
-
-
-def _started(scorer: Scorer, spec: Any, fitted: Sequence[TrainedScorer]) -> dict[str, Params]:
-    """What a scorer can start from: another one of the same size that is fitted already."""
-    for one in fitted:
-        same = all(getattr(one.spec, name, None) == getattr(spec, name, None) for name in ("hidden", "tail"))
-        if one.name == scorer.starts_from and same:
-            return {"pretrained": one.params}
-    return {}
-
-
-def _fit_windows(asset_class: AssetClass, rows: Rows, normal: Normal) -> Windows:
-    """Windows of the FIT part in order of time, evenly thinned to `scoring.fit_windows`."""
-    wanted = asset_class.scoring.fit_windows
-    every = max(1, int(np.count_nonzero(normal.part == FIT) // (wanted * asset_class.window.stride)))
-    values: list[NDArray[np.float32]] = []
-    masks: list[NDArray[np.bool_]] = []
-    ends: list[NDArray[np.int64]] = []
-    for chunk in windows_of(asset_class, rows, normal):
-        turn = rows.slots.slot[chunk.closing] // asset_class.window.stride
-        kept = (normal.part[chunk.closing] == FIT) & (turn % every == 0)
-        values.append(chunk.values[kept])
-        masks.append(chunk.mask[kept])
-        ends.append(rows.slots.end[chunk.closing[kept]])
-    order = np.argsort(np.concatenate(ends), kind="stable")
-    if not len(order):
-        raise FitRefused(
-            f"got no window of {asset_class.window.length} samples in the first "
-            f"{1 - asset_class.calibration.holdout:.0%} of the history; hint: give a longer history or a "
-            "shorter `window.length`"
-        )
-    return Windows(np.concatenate(values)[order], np.concatenate(masks)[order])  # type: ignore[arg-type] # NumPy until the scorer takes them
 
 
 def _trained_contexts(asset_class: AssetClass, rows: Rows) -> TrainedContexts:
@@ -240,23 +243,14 @@ def _fields(
     }
 
 
-def _counts(normal: Normal, scored: Mapping[int, Scored]) -> dict[str, int]:
-    return {
-        "slots": len(normal.part),
-        "slots_fit": int(np.count_nonzero(normal.part == FIT)),
-        "windows_scale": len(scored[SCALE].row),
-        "windows_limit": len(scored[LIMIT].row),
-    }
-
-
 def _warnings(asset_class: AssetClass, rows: Rows, normal: Normal, overall: Estimate) -> list[str]:
     found: list[str] = []
     if not overall.enough:
         found.append(
-            f"UNCALIBRATED: {overall.n} held-out windows hold {overall.n_eff:.0f} independent ones; "
+            f"UNCALIBRATED: {overall.n} {overall.source.split()[0]} windows hold {overall.n_eff:.0f} independent ones; "
             f"nu {overall.nu:g} needs {overall.missing} more windows of the same kind"
         )
-    for number, asset in enumerate(rows.assets):
+    for number, asset in enumerate(rows.assets if LIMIT in normal.part else ()):
         parts = set(normal.part[rows.slots.row == number].tolist())
         if FIT in parts and len(parts) == 1:
             found.append(f"asset {asset}: all its history fits the models, none of it is held out")

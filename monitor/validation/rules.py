@@ -10,6 +10,8 @@ from monitor.settings import SCORED_ROLES, AssetClass, Sensor
 from monitor.validation.finding import Findings
 from monitor.yaml_lines import Path
 
+MOST_FOLDS = 20
+"""Each fold costs a fit of every scorer."""
 _STATES = frozenset({"mode", "discrete"})
 
 
@@ -196,6 +198,13 @@ def _check_shares(asset_class: AssetClass, at: Path, findings: Findings) -> None
     findings.require(0 < calibration.nu < 0.5, (*at, "nu"), f"got {calibration.nu:g}", "between 0 and 0.5")
     findings.require(
         0 < calibration.holdout < 1, (*at, "holdout"), f"got {calibration.holdout:g}", "between 0 and 1"
+    )
+    folds = calibration.folds
+    findings.require(
+        folds is None or 2 <= folds <= MOST_FOLDS,
+        (*at, "folds"),
+        f"got {folds}",
+        f"2 to {MOST_FOLDS}, or null",
     )
     findings.require(calibration.enough > 0, (*at, "enough"), f"got {calibration.enough:g}", "above 0")
 
