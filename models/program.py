@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import Bundle
+from models.expectation import Bands, Expected, expect
 from models.imputation import Imputation, impute
 from models.registry import get_scorer
 from models.scorer import Params, Scores, Windows
@@ -35,16 +36,31 @@ class Scored(NamedTuple):
     Attributes:
         score: [W, S] float32, higher is more anomalous.
         contributions: [W, S, D] float32, >= 0.
-        expected: [W, S, D] float32, z-scores at each window's last sample.
+        expected: [W, D] float32, what each sensor should show at the window's last sample; z-scores, as are the rest.
+        low: [W, D] float32, lower end of the normal band there.
+        high: [W, D] float32, upper end.
+        sigma: [W, D] float32, one standard deviation of normal around the expected value.
     """
 
     score: NDArray[np.float32]
     contributions: NDArray[np.float32]
     expected: NDArray[np.float32]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+    sigma: NDArray[np.float32]
+
+
+class _Block(NamedTuple):
+    """One block's results, in the order of `Scored`."""
+
+    score: jax.Array
+    contributions: jax.Array
+    expected: Expected
 
 
 class _Learnt(NamedTuple):
     imputation: Imputation
+    bands: Bands
     scorers: tuple[Params, ...]
 
 
@@ -57,7 +73,8 @@ class Program:
         self.traces = 0
         self._shape = (block, bundle.length, len(bundle.sensors))
         self._bundle = bundle
-        learnt = _Learnt(bundle.imputation, tuple(one.params for one in bundle.scorers))
+        bands = Bands.from_arrays(bundle.calibration, len(bundle.sensors))
+        learnt = _Learnt(bundle.imputation, bands, tuple(one.params for one in bundle.scorers))
         self._learnt = [jax.device_put(learnt, device) for device in devices]
         self._devices = tuple(devices)
         self._warm_traces: int | None = None
@@ -110,7 +127,7 @@ class Program:
             )
         count, sensors = len(values), self._shape[2]
         results = _empty(count, len(self.scorers), sensors)
-        waiting: deque[tuple[int, Scores]] = deque()
+        waiting: deque[tuple[int, _Block]] = deque()
         for turn, block in enumerate(self._blocks(values, mask)):
             if len(waiting) >= _IN_FLIGHT * len(self._devices):
                 _collect(results, *waiting.popleft())
@@ -132,18 +149,22 @@ class Program:
                 padded[0][: len(part)], padded[1][: len(part)] = part, real
                 yield padded
 
-    def _dispatch(self, turn: int, block: tuple[NDArray[np.float32], NDArray[np.bool_]]) -> Scores:
+    def _dispatch(self, turn: int, block: tuple[NDArray[np.float32], NDArray[np.bool_]]) -> _Block:
         place = turn % len(self._devices)
         return self._call(self._learnt[place], *jax.device_put(block, self._devices[place]))
 
-    def _score_block(self, learnt: _Learnt, values: jax.Array, mask: jax.Array) -> Scores:
+    def _score_block(self, learnt: _Learnt, values: jax.Array, mask: jax.Array) -> _Block:
         self.traces += 1
         windows = impute(learnt.imputation, Windows(values, mask))
-        each = [
+        each: list[Scores] = [
             get_scorer(one.name).score(params, one.spec, windows)
             for one, params in zip(self._bundle.scorers, learnt.scorers, strict=True)
         ]
-        return Scores(*(jnp.stack(parts, axis=1) for parts in zip(*each, strict=True)))
+        return _Block(
+            jnp.stack([one.score for one in each], axis=1),
+            jnp.stack([one.contributions for one in each], axis=1),
+            expect(learnt.imputation.precision, learnt.bands, values[:, -1], mask[:, -1]),
+        )
 
 
 def compile_program(
@@ -163,14 +184,11 @@ def compile_program(
 
 
 def _empty(count: int, scorers: int, sensors: int) -> Scored:
-    return Scored(
-        np.empty((count, scorers), np.float32),
-        np.empty((count, scorers, sensors), np.float32),
-        np.empty((count, scorers, sensors), np.float32),
-    )
+    shapes = [(scorers,), (scorers, sensors), *[(sensors,)] * len(Expected._fields)]
+    return Scored(*(np.empty((count, *shape), np.float32) for shape in shapes))
 
 
-def _collect(results: Scored, start: int, scored: Scores) -> None:
-    for target, source in zip(results, scored, strict=True):
+def _collect(results: Scored, start: int, block: _Block) -> None:
+    for target, source in zip(results, (*block[:2], *block.expected), strict=True):
         room = target[start : start + len(source)]
         room[:] = np.asarray(source)[: len(room)]

@@ -8,10 +8,11 @@ import numpy as np
 
 from connectors.records import NO_CONTEXT, Context
 from monitor.alerting import alert_data
-from monitor.alerting.alerts import Facts, contributions_of
+from monitor.alerting.alerts import Facts, Readings, contributions_of
 from monitor.alerting.incidents import Kind
 from monitor.event_time.checks import Fault
-from monitor.fold import Fold, Happening, Pass, leading_scorer
+from monitor.excursions import INSIDE
+from monitor.fold import Fold, Happening, Pass
 from monitor.quantities import iso_time
 from monitor.thresholds.adaptation import State
 from monitor.thresholds.threshold import p_value
@@ -47,6 +48,7 @@ def facts_of(fold: Fold, done: Pass, happening: Happening, identity: Identity) -
         window=window,
         score=_score(fold, done, happening),
         contributions=_contributions(fold, done, happening),
+        first_moved=_first_moved(fold, done, happening),
         drift=drift,
         model=model,
         batch=batch,
@@ -89,19 +91,35 @@ def _score(fold: Fold, done: Pass, happening: Happening) -> alert_data.Score:
 def _contributions(fold: Fold, done: Pass, happening: Happening) -> tuple[alert_data.Contribution, ...]:
     rated, w, at = done.rated, happening.window, happening.slot
     model = fold.model
-    leading = int(leading_scorer(rated)[w])
     group, index = np.maximum(done.group[at : at + 1], 0), done.age[at : at + 1]
-    expected = model.trajectory.inverse(rated.expected[w, leading][None], group, index)[0]
-    sigma = model.trajectory.at(group, index)[1][0]
+    expected, low, high = (
+        model.trajectory.inverse(z[w : w + 1], group, index)[0]
+        for z in (rated.expected, rated.low, rated.high)
+    )
     masked = done.faults[at, model.columns] != Fault.NONE
     return contributions_of(
         model.sensors,
         [fold.settings.sensors[name].unit for name in model.sensors],
         rated.share[w],
-        np.where(masked, np.nan, done.slots.values[at, model.columns]),
-        expected,
-        sigma,
-        done.slots.quality[at, model.columns],
+        Readings(
+            observed=np.where(masked, np.nan, done.slots.values[at, model.columns]),
+            expected=expected,
+            low=low,
+            high=high,
+            sigma=model.trajectory.at(group, index)[1][0] * rated.sigma[w],
+            quality=done.slots.quality[at, model.columns],
+        ),
+    )
+
+
+def _first_moved(fold: Fold, done: Pass, happening: Happening) -> tuple[alert_data.FirstMoved, ...]:
+    """Sensors that have left their bands in order of time; of those that left together the larger share first."""
+    left, share = done.rated.left[happening.window], done.rated.share[happening.window]
+    order = np.lexsort((-share, left))[: alert_data.MAX_CONTRIBUTIONS]
+    return tuple(
+        alert_data.FirstMoved(sensor=fold.model.sensors[d], at=iso_time(int(left[d])))
+        for d in order.tolist()
+        if left[d] != INSIDE
     )
 
 

@@ -25,6 +25,7 @@ from monitor.event_time.checks import Fault, SensorChecks
 from monitor.event_time.grid import Grid, Refusal, Silence, Slots
 from monitor.event_time.history import History, Ready
 from monitor.event_time.silences import SilenceWatch
+from monitor.excursions import INSIDE, Excursions
 from monitor.model import Model
 from monitor.settings import AssetClass
 from monitor.thresholds.adaptation import Adaptation
@@ -49,7 +50,14 @@ class Rated(NamedTuple):
         rank: [W, S] calibration ranks.
         contributions: [W, S, D], as each scorer gives them.
         share: [W, D] each sensor's share in the smoothed ratio, summing to 1.
-        expected: [W, S, D] z-scores.
+        expected: [W, D] what each sensor should show at the window's end; z-scores, as are the next three.
+        low: [W, D] lower end of the normal band there.
+        high: [W, D] upper end.
+        sigma: [W, D] one standard deviation of normal around the expected value.
+        outside: [W, D] bool, an observed sensor is outside its normal band.
+        masked: [W, D] bool, a sensor is not observed at the window's end.
+        left: [W, D] since when each sensor has been outside its normal band, ns since the epoch; `INSIDE` where it
+            has not.
         scorer_ratio: [W, S] under the version in force.
         ratio: [W] combined and smoothed, 1.0 is the limit.
         version: [W] threshold version in force.
@@ -69,6 +77,12 @@ class Rated(NamedTuple):
     contributions: NDArray[np.float32]
     share: NDArray[np.float64]
     expected: NDArray[np.float32]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+    sigma: NDArray[np.float32]
+    outside: NDArray[np.bool_]
+    masked: NDArray[np.bool_]
+    left: NDArray[np.int64]
     scorer_ratio: NDArray[np.float64]
     ratio: NDArray[np.float64]
     version: NDArray[np.int32]
@@ -160,6 +174,7 @@ class Fold:
         self.silences = SilenceWatch(asset_class.time.silence)
         self.segments = Segments()
         self.smoother = Smoother(asset_class.scoring.smoothing, asset_class.window.length, len(model.columns))
+        self.excursions = Excursions(asset_class.window.length, len(model.columns))
         self.adaptation = Adaptation(
             model.program.scorers,
             Scale(
@@ -180,6 +195,7 @@ class Fold:
             "silences": self.silences,
             "segments": self.segments,
             "smoother": self.smoother,
+            "excursions": self.excursions,
             "declarations": self.declarations,
             "adaptation": self.adaptation,
             "faults": self.faults,
@@ -267,10 +283,10 @@ class Fold:
         rated.maturity[:] = ready.maturity
         rated.scored[kept] = True
         rated.score[kept] = scored.score[finite]
-        rated.contributions[kept], rated.expected[kept] = (
-            scored.contributions[finite],
-            scored.expected[finite],
-        )
+        for name in ("contributions", "expected", "low", "high", "sigma"):
+            getattr(rated, name)[kept] = getattr(scored, name)[finite]
+        value, rated.masked[kept] = ready.values[kept, -1], ~ready.mask[kept, -1]
+        rated.outside[kept] = ~rated.masked[kept] & ((value < rated.low[kept]) | (value > rated.high[kept]))
         rated.on_scale[kept] = model.scales.on_scale(scored.score[finite], ready.maturity[kept])
         rated.rank[kept] = model.scales.ranks(rated.on_scale[kept])
         return rated, len(chosen) - len(kept)
@@ -332,7 +348,7 @@ class Fold:
     ) -> list[Happening]:
         slots, rated = done.slots, done.rated
         rows = slots.row[at]
-        self._apply_thresholds(rated, windows, rows, slots.slot[at], segment)
+        self._apply_thresholds(rated, windows, rows, slots.end[at], slots.slot[at], segment)
         over, under, known, ratio = self._conditions(rated, windows, rows)
         moved = self.incidents.step(rows, slots.end[at], over, under, known, ratio)
         return [
@@ -345,6 +361,7 @@ class Fold:
         rated: Rated,
         windows: NDArray[np.int64],
         rows: NDArray[np.int32],
+        end: NDArray[np.int64],
         slot: NDArray[np.int64],
         segment: NDArray[np.int64],
     ) -> None:
@@ -361,6 +378,15 @@ class Fold:
         parts = _parts(rated.contributions[scored], ratios, combined)
         smooth = self.smoother.step(its, slot[yes], segment[yes], combined, parts)
         rated.share[scored] = self.smoother.shares(its)
+        rated.left[scored] = self.excursions.step(
+            its,
+            end[yes],
+            slot[yes],
+            segment[yes],
+            rated.outside[scored],
+            rated.masked[scored],
+            self.incidents.open_any(its, Kind.ANOMALY),
+        )
         rated.scorer_ratio[scored] = ratios
         rated.ratio[scored] = adaptation.final_ratio(its, smooth)
 
@@ -411,8 +437,6 @@ class Fold:
         at = rated.slot
         group, index = done.group[at], done.age[at]
         trained = np.maximum(group, 0)
-        leading = leading_scorer(rated)
-        rows = np.arange(len(at))
         observed = slots.values[at][:, model.columns]
         masked = done.faults[at][:, model.columns] != Fault.NONE
         return Trace(
@@ -428,8 +452,10 @@ class Fold:
             scorer_ratio=rated.scorer_ratio,
             score=rated.score,
             observed=np.where(masked, np.nan, observed),
-            expected=model.trajectory.inverse(rated.expected[rows, leading], trained, index),
-            sigma=model.trajectory.at(trained, index)[1],
+            expected=model.trajectory.inverse(rated.expected, trained, index),
+            low=model.trajectory.inverse(rated.low, trained, index),
+            high=model.trajectory.inverse(rated.high, trained, index),
+            sigma=model.trajectory.at(trained, index)[1] * rated.sigma,
             contributions=rated.share.astype(np.float32),
             version=rated.version,
             contexts=done.contexts,
@@ -445,11 +471,6 @@ def _parts(
     total = leading.sum(axis=1, keepdims=True)
     share = np.divide(leading, total, out=np.zeros_like(leading), where=total > 0)
     return share * np.maximum(combined, 0.0)[:, None]
-
-
-def leading_scorer(rated: Rated) -> NDArray[np.intp]:
-    """The scorer [W] with the largest ratio; the first one where a window is not scored."""
-    return np.argmax(np.where(np.isfinite(rated.scorer_ratio), rated.scorer_ratio, -np.inf), axis=1)
 
 
 def _fault_tracks(asset_class: AssetClass) -> list[Track]:
@@ -496,7 +517,13 @@ def _empty_rated(windows: int, scorers: int, sensors: int) -> Rated:
         rank=unknown(windows, scorers),
         contributions=np.zeros((windows, scorers, sensors), np.float32),
         share=np.zeros((windows, sensors)),
-        expected=np.full((windows, scorers, sensors), np.nan, np.float32),
+        expected=np.full((windows, sensors), np.nan, np.float32),
+        low=np.full((windows, sensors), np.nan, np.float32),
+        high=np.full((windows, sensors), np.nan, np.float32),
+        sigma=np.full((windows, sensors), np.nan, np.float32),
+        outside=np.zeros((windows, sensors), np.bool_),
+        masked=np.zeros((windows, sensors), np.bool_),
+        left=np.full((windows, sensors), INSIDE, np.int64),
         scorer_ratio=unknown(windows, scorers),
         ratio=unknown(windows),
         version=np.zeros(windows, np.int32),

@@ -29,8 +29,10 @@ class Trace(NamedTuple):
         scorer_ratio: [W, S] float64, each scorer's own ratio.
         score: [W, S] float64, raw scores.
         observed: [W, D] float64, value at the window's last sample; NaN where masked.
-        expected: [W, D] float64, what the model expects there.
-        sigma: [D] or [W, D] float64, one standard deviation of normal, in the sensor's unit.
+        expected: [W, D] float64, what the sensor should show there, given the sensors that can be trusted.
+        low: [W, D] float64, lower end of the normal band around it.
+        high: [W, D] float64, upper end.
+        sigma: [W, D] float64, one standard deviation of normal around it.
         contributions: [W, D] float32, share of each sensor in the score, summing to 1.
         version: [W] int32, the threshold version in force.
         contexts: the batch contexts that ``context`` points to.
@@ -50,6 +52,8 @@ class Trace(NamedTuple):
     score: NDArray[np.float64]
     observed: NDArray[np.float64]
     expected: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
     sigma: NDArray[np.float64]
     contributions: NDArray[np.float32]
     version: NDArray[np.int32]
@@ -66,6 +70,9 @@ _PER_WINDOW = (
     "score",
     "observed",
     "expected",
+    "low",
+    "high",
+    "sigma",
     "contributions",
     "version",
 )
@@ -86,13 +93,12 @@ def joined(traces: Sequence[Trace]) -> Trace:
     def column(name: str) -> NDArray[Any]:
         return np.concatenate([getattr(trace, name) for trace in traces])[order]
 
-    columns = (*_PER_WINDOW, "sigma")
     return traces[0]._replace(
         assets=tuple(assets),
         asset=np.concatenate(asset)[order],
         contexts=tuple(contexts),
         context=np.concatenate(context)[order],
-        **{name: column(name) for name in columns},
+        **{name: column(name) for name in _PER_WINDOW},
     )
 
 

@@ -22,8 +22,10 @@ from monitor.alerting.alerts import (
     Drift,
     Facts,
     Fault,
+    FirstMoved,
     Model,
     Origin,
+    Readings,
     Score,
     ScorerScore,
     Window,
@@ -61,7 +63,15 @@ DESIGN_EXAMPLE = """
 """  # noqa: E501 - as in the design
 
 TEMPERATURE = Contribution(
-    sensor="temperature", unit="Cel", share=0.61, observed=183.4, expected=171.0, sigma=5.2, quality="GOOD"
+    sensor="temperature",
+    unit="Cel",
+    share=0.61,
+    observed=183.4,
+    expected=171.0,
+    sigma=5.2,
+    quality="GOOD",
+    low=168.2,
+    high=173.9,
 )
 SCORE = Score(
     ratio=1.43,
@@ -191,7 +201,9 @@ def test_alert_ids_number_the_events_of_an_incident():
 def test_the_design_example_is_read_field_by_field():
     event = parse_alert(DESIGN_EXAMPLE.encode())
     assert event.data.score == SCORE
-    assert event.data.contributions == (TEMPERATURE,)
+    assert event.data.contributions == (
+        msgspec.structs.replace(TEMPERATURE, low=msgspec.UNSET, high=msgspec.UNSET),
+    )
     assert event.data.batch == FACTS.batch
     assert json.loads(canonical_json(event)) == json.loads(DESIGN_EXAMPLE)
 
@@ -203,6 +215,8 @@ def test_an_anomaly_has_the_fields_of_the_design_example_and_no_others_but_the_o
     assert isinstance(data, dict)
     assert data.keys() - expected.keys() == {"started_at", "worst_ratio"}
     assert expected.keys() - data.keys() == set()
+    band = {"low": 168.2, "high": 173.9}
+    expected["contributions"] = [part | band for part in expected["contributions"]]
     for part in ("window", "score", "contributions", "drift", "batch"):
         if part != "window":
             assert data[part] == expected[part]
@@ -292,25 +306,36 @@ def test_at_most_eight_contributions_the_largest_first_and_none_without_a_share(
         [f"s{d}" for d in range(11)],
         ["bar"] * 11,
         share,
-        observed=np.arange(11.0),
-        expected=np.zeros(11),
-        sigma=np.full(11, 2.0),
-        quality=np.full(11, Quality.UNCERTAIN, np.uint8),
+        Readings(
+            observed=np.arange(11.0),
+            expected=np.zeros(11),
+            low=np.full(11, -6.0),
+            high=np.full(11, 7.0),
+            sigma=np.full(11, 2.0),
+            quality=np.full(11, Quality.UNCERTAIN, np.uint8),
+        ),
     )
     assert [part.sensor for part in parts] == ["s1", "s3", "s8", "s7", "s6", "s5", "s4", "s0"]
     assert parts[1] == Contribution(
-        sensor="s3", unit="bar", share=0.3, observed=3.0, expected=0.0, sigma=1.5, quality="UNCERTAIN"
+        sensor="s3",
+        unit="bar",
+        share=0.3,
+        observed=3.0,
+        expected=0.0,
+        sigma=1.5,
+        quality="UNCERTAIN",
+        low=-6.0,
+        high=7.0,
     )
-    only = contributions_of(
-        ["a", "b"], ["bar", "bar"], np.array([1.0, 0.0]), *([np.ones(2)] * 3), share[:2] > 0
-    )
+    readings = Readings(*([np.ones(2)] * 5), np.ones(2, np.uint8))
+    only = contributions_of(["a", "b"], ["bar", "bar"], np.array([1.0, 0.0]), readings)
     assert [part.sensor for part in only] == ["a"]
 
 
 def test_equal_shares_stay_in_sensor_order():
-    share, flat = np.tile([0.01, 0.02], 50), np.ones(100)
+    share, readings = np.tile([0.01, 0.02], 50), Readings(*([np.ones(100)] * 5), np.ones(100, np.uint8))
     names = [f"s{d}" for d in range(100)]
-    parts = contributions_of(names, ["bar"] * 100, share, flat, flat, flat, np.ones(100, np.uint8))
+    parts = contributions_of(names, ["bar"] * 100, share, readings)
     assert [part.sensor for part in parts] == [f"s{d}" for d in (1, 3, 5, 7, 9, 11, 13, 15)]
 
 
@@ -337,8 +362,38 @@ def test_what_is_no_alert_is_refused(part: str, wrong: str):
 def test_an_anomaly_says_how_much_which_sensors_and_since_when():
     assert alert().message == (
         "poly2/R-101: anomaly, 43 % over its limit, since 2026-11-22T01:13:56.123456Z; "
-        "moved most: temperature 183.4 °C (expected 171 °C, +5.2 sigma)"
+        "moved most: temperature 183.4 °C (expected 171.0, normal 168.2 to 173.9)"
     )
+
+
+def test_who_moved_first_is_said_where_another_sensor_moved_later():
+    def told(*moved: tuple[str, str]) -> str:
+        facts = FACTS._replace(first_moved=tuple(FirstMoved(sensor, at) for sensor, at in moved))
+        return alert(facts=facts).message
+
+    pressure, later = ("pressure", "2026-11-22T01:13:16Z"), ("temperature", "2026-11-22T01:13:56Z")
+    assert told(pressure, later).endswith("; pressure moved first, 40s before temperature")
+    assert "first" not in told(pressure)
+    assert "first" not in told(pressure, ("temperature", pressure[1]))
+    data = parse_alert(
+        record_of(alert(facts=FACTS._replace(first_moved=(FirstMoved(*pressure),)))).value or b""
+    ).data
+    assert data.first_moved == (FirstMoved(sensor="pressure", at="2026-11-22T01:13:16Z"),)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (4499.9, 4502.25, "4501.2 bar (expected 4500.5, normal 4499.9 to 4502.2)"),
+        (0.0, 1200.0, "4501 bar (expected 4500, normal 0 to 1200)"),
+        (4500.49, 4500.51, "4501.200 bar (expected 4500.500, normal 4500.490 to 4500.510)"),
+    ],
+)
+def test_numbers_have_the_decimals_that_the_width_of_the_band_asks_for(low: float, high: float, words: str):
+    part = msgspec.structs.replace(
+        TEMPERATURE, unit="bar", observed=4501.2, expected=4500.5, low=low, high=high
+    )
+    assert f"temperature {words}" in alert(facts=FACTS._replace(contributions=(part,))).message
 
 
 @pytest.mark.parametrize(
@@ -525,7 +580,8 @@ def test_what_fits_is_left_alone():
 
 @pytest.mark.parametrize("spare", [1, 200, 400, 600])
 def test_a_short_form_fits_says_so_and_keeps_its_identity(spare: int):
-    facts = FACTS._replace(contributions=(TEMPERATURE,) * 8)
+    moved = tuple(FirstMoved(f"s{k}", "2026-11-22T01:13:16Z") for k in range(8))
+    facts = FACTS._replace(contributions=(TEMPERATURE,) * 8, first_moved=moved)
     record = record_of(alert(facts=facts))
     short = shorten(record, size_of(record) - spare)
     assert size_of(short) <= size_of(record) - spare
@@ -537,12 +593,15 @@ def test_a_short_form_fits_says_so_and_keeps_its_identity(spare: int):
 
 
 def test_parts_are_given_up_in_a_fixed_order():
-    facts = FACTS._replace(contributions=(TEMPERATURE,) * 8)
+    moved = tuple(FirstMoved(f"s{k}", "2026-11-22T01:13:16Z") for k in range(8))
+    facts = FACTS._replace(contributions=(TEMPERATURE,) * 8, first_moved=moved)
     record = record_of(alert(facts=facts))
-    first = parse_alert(shorten(record, size_of(record) - 1).value or b"").data
+    first_record = shorten(record, size_of(record) - 1)
+    first = parse_alert(first_record.value or b"").data
     assert len(first.contributions) == 3
+    assert first.first_moved == moved[:3]
     assert first.score == SCORE
-    second = parse_alert(shorten(record, size_of(record) - 600).value or b"").data
+    second = parse_alert(shorten(record, size_of(first_record) - 1).value or b"").data
     assert second.score is not None
     assert (len(second.contributions), second.score.per_scorer) == (3, {})
     assert second.score.ratio == 1.43

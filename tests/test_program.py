@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 
+from models.expectation import Bands, expect
 from models.program import Program, compile_program
 from models.registry import get_scorer
 from models.scorer import Windows
@@ -75,7 +76,11 @@ def test_the_program_agrees_with_each_scorer_called_by_itself():
         alone = jax.jit(score)(one.params, windows=windows)
         np.testing.assert_allclose(scored.score[:, place], alone.score, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(scored.contributions[:, place], alone.contributions, rtol=1e-3, atol=1e-5)
-        np.testing.assert_allclose(scored.expected[:, place], alone.expected, rtol=1e-4, atol=1e-5)
+    bands = Bands.from_arrays(bundle.calibration, 5)
+    last = jax.numpy.asarray(values[:, -1]), jax.numpy.asarray(mask[:, -1])
+    expected = expect(bundle.imputation.precision, bands, *last)
+    np.testing.assert_allclose(scored.expected, expected.value, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(scored.sigma, expected.sigma, rtol=1e-4)
 
 
 def test_no_windows_give_empty_results():

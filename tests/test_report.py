@@ -179,6 +179,7 @@ def test_whatever_a_message_names_is_text_on_the_pages() -> None:
         5,
         HOSTILE,
         (Contribution(HOSTILE, HOSTILE),),
+        ((HOSTILE, T0 + 20 * S),),
         HOSTILE,
     )
     labels = from_intervals([(HOSTILE, Interval(T0 + 20 * S, T0 + 30 * S, HOSTILE))])

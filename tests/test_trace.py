@@ -22,6 +22,8 @@ def marked(assets: dict[str, list[float]], contexts: tuple[Context, ...], contex
         observed=trace.ratio[:, None] + 1,
         expected=trace.ratio[:, None] + 2,
         sigma=trace.ratio[:, None] + 3,
+        low=trace.ratio[:, None] + 5,
+        high=trace.ratio[:, None] + 6,
         contributions=(trace.ratio[:, None] + 4).astype(np.float32),
         version=trace.ratio.astype(np.int32),
         scored=trace.ratio % 2 == 0,
@@ -68,6 +70,8 @@ def test_every_column_moves_with_its_window() -> None:
         (trace.expected, 2),
         (trace.sigma, 3),
         (trace.contributions, 4),
+        (trace.low, 5),
+        (trace.high, 6),
     ):
         assert column.ravel().tolist() == (ratio + more).tolist()
     assert trace.version.tolist() == ratio.tolist()

@@ -84,9 +84,11 @@ class Contribution(Data, frozen=True):
         unit: its UCUM code.
         share: of the score, 0 to 1.
         observed: its value at the window's end; null where masked.
-        expected: what the model expected there.
+        expected: what it should show there, given the sensors that can be trusted; its own value has no part in it.
         sigma: observed less expected, in standard deviations of normal.
         quality: of the reading.
+        low: lower end of its normal band there, which holds 99.9 % of normal readings.
+        high: upper end.
     """
 
     sensor: str
@@ -96,6 +98,20 @@ class Contribution(Data, frozen=True):
     expected: float | None
     sigma: float | None
     quality: str
+    low: float | UnsetType | None = UNSET
+    high: float | UnsetType | None = UNSET
+
+
+class FirstMoved(Data, frozen=True):
+    """When a sensor left its normal band.
+
+    Attributes:
+        sensor: its name.
+        at: end of the first window at which it was outside.
+    """
+
+    sensor: str
+    at: Time
 
 
 class Fault(Data, frozen=True):
@@ -173,6 +189,7 @@ class Alert(Data, frozen=True):
             out for ANOMALY.
         fault: only for SENSOR_FAULT.
         started_at: when the condition began: the instant that names the incident.
+        first_moved: the sensors that have left their normal bands, the earliest first; at most 8, only for ANOMALY.
         worst_ratio: the largest ratio of the incident so far; left out where it has none.
         truncated: true where a text was cut or a part left out to keep the event small.
     """
@@ -195,6 +212,7 @@ class Alert(Data, frozen=True):
     subject: str | UnsetType = UNSET
     fault: Fault | UnsetType = UNSET
     started_at: Time | UnsetType = UNSET
+    first_moved: Annotated[tuple[FirstMoved, ...], Meta(max_length=MAX_CONTRIBUTIONS)] | UnsetType = UNSET
     worst_ratio: float | UnsetType = UNSET
     truncated: bool | UnsetType = UNSET
 

@@ -25,6 +25,7 @@ from monitor.alerting.alert_data import (
     Drift,
     Event,
     Fault,
+    FirstMoved,
     Model,
     Score,
     ScorerScore,
@@ -47,9 +48,11 @@ __all__ = [
     "EventName",
     "Facts",
     "Fault",
+    "FirstMoved",
     "Kind",
     "Model",
     "Origin",
+    "Readings",
     "Score",
     "ScorerScore",
     "State",
@@ -100,6 +103,7 @@ class Facts(NamedTuple):
     window: Window | None = None
     score: Score | None = None
     contributions: tuple[Contribution, ...] = ()
+    first_moved: tuple[FirstMoved, ...] = ()
     drift: Drift | None = None
     model: Model | None = None
     batch: Batch | None = None
@@ -125,14 +129,28 @@ def alert_id(incident: str, sequence: int) -> str:
     return f"{incident}:{sequence:04d}"
 
 
+class Readings(NamedTuple):
+    """What D sensors show and should show at a window's end, in their units; each [D].
+
+    Attributes:
+        observed: NaN where masked.
+        expected: given the other sensors.
+        low: lower end of the normal band.
+        high: upper end.
+        sigma: one standard deviation of normal.
+        quality: codes of `Quality`.
+    """
+
+    observed: NDArray[np.floating[Any]]
+    expected: NDArray[np.floating[Any]]
+    low: NDArray[np.floating[Any]]
+    high: NDArray[np.floating[Any]]
+    sigma: NDArray[np.floating[Any]]
+    quality: NDArray[np.uint8]
+
+
 def contributions_of(
-    sensors: Sequence[str],
-    units: Sequence[str],
-    share: NDArray[np.floating[Any]],
-    observed: NDArray[np.floating[Any]],
-    expected: NDArray[np.floating[Any]],
-    sigma: NDArray[np.floating[Any]],
-    quality: NDArray[np.uint8],
+    sensors: Sequence[str], units: Sequence[str], share: NDArray[np.floating[Any]], readings: Readings
 ) -> tuple[Contribution, ...]:
     """The at most 8 sensors with the largest shares, largest first, in sensor order where equal.
 
@@ -140,23 +158,22 @@ def contributions_of(
         sensors: D names.
         units: D UCUM codes.
         share: [D] share of each sensor in the score; sensors without a share are left out.
-        observed: [D] values in the units; NaN where masked.
-        expected: [D] likewise.
-        sigma: [D] one standard deviation of normal, in the units.
-        quality: [D] codes of `Quality`.
+        readings: what they show.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        deviation = (observed - expected) / sigma
+        deviation = (readings.observed - readings.expected) / readings.sigma
     order = [int(d) for d in np.argsort(-share, kind="stable")[:MAX_CONTRIBUTIONS] if share[d] > 0]
     return tuple(
         Contribution(
             sensor=sensors[d],
             unit=units[d],
             share=float(share[d]),
-            observed=float(observed[d]),
-            expected=float(expected[d]),
+            observed=float(readings.observed[d]),
+            expected=float(readings.expected[d]),
+            low=float(readings.low[d]),
+            high=float(readings.high[d]),
             sigma=float(deviation[d]),
-            quality=Quality(int(quality[d])).name,
+            quality=Quality(int(readings.quality[d])).name,
         )
         for d in order
     )
@@ -186,6 +203,7 @@ def build_alert(
         subject=subject or msgspec.UNSET,
         fault=facts.fault or msgspec.UNSET,
         started_at=iso_time(transition.start_ns),
+        first_moved=facts.first_moved or msgspec.UNSET,
         worst_ratio=transition.worst_ratio if np.isfinite(transition.worst_ratio) else msgspec.UNSET,
     )
 
@@ -281,7 +299,7 @@ def _name(*parts: str | int) -> UUID:
 
 def _message(transition: Transition, asset: str, kind: Kind, subject: str, facts: Facts) -> str:
     if kind is Kind.ANOMALY:
-        return anomaly_message(transition, asset, facts.score, facts.contributions)
+        return anomaly_message(transition, asset, facts.score, facts.contributions, facts.first_moved)
     if kind is Kind.SENSOR_FAULT:
         return fault_message(transition, asset, subject, facts.fault)
     if kind is Kind.DATA_GAP:

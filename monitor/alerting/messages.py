@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from monitor.alerting.alert_data import Contribution, Fault, Score, Window
+from monitor.alerting.alert_data import Contribution, Fault, FirstMoved, Score, Window
 from monitor.alerting.incidents import EventName, Kind, Transition
-from monitor.quantities import NS_PER_S, Duration, iso_time
+from monitor.quantities import NS_PER_S, Duration, Instant, iso_time
 
 SHOWN_SENSORS = 3
 
@@ -32,15 +32,20 @@ _UNITS = {"Cel": "°C", "[degF]": "°F", "1": "", "{ratio}": "", "deg": "°"}
 
 
 def anomaly_message(
-    transition: Transition, asset: str, score: Score | None, contributions: Sequence[Contribution]
+    transition: Transition,
+    asset: str,
+    score: Score | None,
+    contributions: Sequence[Contribution],
+    first_moved: Sequence[FirstMoved] = (),
 ) -> str:
-    """An ANOMALY: how much over, which sensors moved, since when; at the end, how long and how bad."""
+    """An ANOMALY: how much over, which sensors moved, which was first, since when; at the end, how long and how bad."""
     if transition.event is EventName.CLEARED:
         return _joined(f"{asset}: anomaly cleared {_lasted(transition)}", _worst(transition))
     moved = ", ".join(_moved(each) for each in contributions[:SHOWN_SENSORS])
     return _joined(
         f"{asset}: anomaly{_still(transition)}, {_how_much(score)}, {_since(transition)}",
         f"moved most: {moved}" if moved else "",
+        _first(first_moved),
         _worst(transition) if transition.event is EventName.UPDATED else "",
     )
 
@@ -84,7 +89,12 @@ def quantity(value: float | None, unit: str) -> str:
     """A value with its unit for people: '183.4 °C'."""
     if value is None or not math.isfinite(value):
         return "no value"
-    return f"{value:.4g} {_UNITS.get(unit, unit)}".rstrip()
+    return f"{value:.4g} {unit_text(unit)}".rstrip()
+
+
+def unit_text(unit: str) -> str:
+    """A unit for people: '°C' for Cel."""
+    return _UNITS.get(unit, unit)
 
 
 def duration_text(ns: int) -> str:
@@ -119,9 +129,29 @@ def _how_much(score: Score | None) -> str:
 
 
 def _moved(part: Contribution) -> str:
-    sigma = "" if part.sigma is None or not math.isfinite(part.sigma) else f", {part.sigma:+.1f} sigma"
-    expected = quantity(part.expected, part.unit)
-    return f"{part.sensor} {quantity(part.observed, part.unit)} (expected {expected}{sigma})"
+    observed = quantity(part.observed, part.unit)
+    if part.expected is None or not isinstance(part.low, float) or not isinstance(part.high, float):
+        return f"{part.sensor} {observed}"
+    digits = _decimals(part.high - part.low)
+    if part.observed is not None and math.isfinite(part.observed):
+        observed = f"{part.observed:.{digits}f} {unit_text(part.unit)}".rstrip()
+    low, high, expected = (f"{value:.{digits}f}" for value in (part.low, part.high, part.expected))
+    return f"{part.sensor} {observed} (expected {expected}, normal {low} to {high})"
+
+
+def _decimals(width: float) -> int:
+    """Decimals that show a band's width to two digits at least."""
+    if not math.isfinite(width) or width <= 0:
+        return 3
+    return min(max(1 - math.floor(math.log10(width)), 0), 9)
+
+
+def _first(moved: Sequence[FirstMoved]) -> str:
+    """Who left its band first, where that says something: another one left later."""
+    if len(moved) < 2 or moved[0].at == moved[1].at:
+        return ""
+    ahead = int(Instant.parse(moved[1].at)) - int(Instant.parse(moved[0].at))
+    return f"{moved[0].sensor} moved first, {duration_text(ahead)} before {moved[1].sensor}"
 
 
 def _allowed(fault: Fault) -> str:

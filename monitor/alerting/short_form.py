@@ -51,8 +51,9 @@ def shorten(record: OutRecord, max_bytes: int) -> OutRecord:
 
 
 def _fewer_contributions(data: dict[str, Any]) -> None:
-    if "contributions" in data:
-        data["contributions"] = data["contributions"][:3]
+    for name in ("contributions", "first_moved"):
+        if name in data:
+            data[name] = data[name][:3]
 
 
 def _no_scores_per_scorer(data: dict[str, Any]) -> None:
@@ -65,6 +66,7 @@ def _no_scores_per_scorer(data: dict[str, Any]) -> None:
 def _no_contributions(data: dict[str, Any]) -> None:
     if "contributions" in data:
         data["contributions"] = []
+    data.pop("first_moved", None)
 
 
 def _short_texts(data: dict[str, Any]) -> None:

@@ -21,6 +21,8 @@ class Contribution(NamedTuple):
     observed: float | None = None
     expected: float | None = None
     sigma: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Incident:
         severity: the highest of its alerts, 1 to 1000.
         message: that of its worst alert while it stood.
         contributions: likewise, largest share first.
+        first_moved: sensors with the times (ns) at which they left their normal bands, the earliest first, as its
+            latest alert that knows tells it.
         incident_id: the same in replay and live.
     """
 
@@ -49,6 +53,7 @@ class Incident:
     severity: int
     message: str
     contributions: tuple[Contribution, ...] = ()
+    first_moved: tuple[tuple[str, int], ...] = ()
     incident_id: str = ""
 
 
@@ -87,8 +92,15 @@ def _incident(alerts: list[Mapping[str, Any]]) -> Incident:
         severity=max(alert["data"]["severity"] for alert in alerts),
         message=worst.get("message") or "",
         contributions=tuple(_contribution(c) for c in worst.get("contributions") or ()),
+        first_moved=_first_moved(alerts),
         incident_id=first["incident_id"],
     )
+
+
+def _first_moved(alerts: list[Mapping[str, Any]]) -> tuple[tuple[str, int], ...]:
+    told = [alert["data"].get("first_moved") for alert in alerts]
+    latest = next((each for each in reversed(told) if each), ())
+    return tuple((each["sensor"], int(Instant.parse(each["at"]))) for each in latest)
 
 
 def _badness(data: Mapping[str, Any]) -> tuple[float, int]:
@@ -105,4 +117,6 @@ def _contribution(data: Mapping[str, Any]) -> Contribution:
         data.get("observed"),
         data.get("expected"),
         data.get("sigma"),
+        data.get("low"),
+        data.get("high"),
     )

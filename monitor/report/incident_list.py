@@ -70,6 +70,7 @@ def _entry(incident: Incident, close_look: Markup | None) -> Markup:
         head,
         tag("p", incident.message) if incident.message else None,
         _contributions(incident.contributions),
+        _first_moved(incident.first_moved),
         close_look,
         id=f"incident-{incident.incident_id}",
     )
@@ -78,19 +79,30 @@ def _entry(incident: Incident, close_look: Markup | None) -> Markup:
 def _contributions(contributions: Sequence[Contribution]) -> Markup | None:
     if not contributions:
         return None
-    columns = ("sensor", "share of the score", "observed>", "expected>", "deviation>", "unit")
+    columns = ("sensor", "share of the score", "observed>", "expected>", "normal>", "deviation>", "unit")
     rows = [
         (
             part.sensor,
             _share(part.share),
             number(part.observed, 5),
             number(part.expected, 5),
+            "\u2014" if part.low is None else f"{number(part.low, 5)} to {number(part.high, 5)}",
             "\u2014" if part.sigma is None else f"{part.sigma:+.1f} sigma",
             part.unit,
         )
         for part in contributions
     ]
     return table(columns, rows)
+
+
+def _first_moved(moved: Sequence[tuple[str, int]]) -> Markup | None:
+    """In which order sensors left their normal bands: the first with its time, the others with how much later."""
+    if not moved:
+        return None
+    name, first = moved[0]
+    later = [f"{other} {duration((at - first) / NS_PER_S)} later" for other, at in moved[1:]]
+    told = "; ".join([f"{name} at {iso_time(first)}", *later])
+    return tag("p", f"Left their normal bands, in this order: {told}.")
 
 
 def _share(share: float) -> Markup:

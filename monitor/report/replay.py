@@ -40,14 +40,12 @@ class ReplayMeta:
         facts: names and values shown at the top, in order (source, bundle, config, version, ...).
         units: UCUM code by sensor.
         warnings: what a reader must know before believing the figures.
-        band: half width of the drawn normal band, in standard deviations.
     """
 
     title: str
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
     units: Mapping[str, str] = field(default_factory=dict[str, str])
     warnings: Sequence[str] = ()
-    band: float = 3.0
 
 
 class _Asset(NamedTuple):
@@ -89,7 +87,7 @@ def replay_report(
         facts(meta.facts),
         notes(meta.warnings),
         join(parts),
-        _timelines(pictures, assets, meta),
+        _timelines(pictures, assets),
         incident_list(
             incidents, {asset.view.asset: asset.trace for asset in assets}, labels, _style(meta, 160)
         ),
@@ -230,8 +228,9 @@ def _movers(asset: _Asset) -> list[int]:
     trace, rows = asset.trace, asset.view.rows
     if len(trace.sensors) <= SENSORS:
         return list(range(len(trace.sensors)))
-    sigma = np.broadcast_to(trace.sigma, trace.observed.shape)[rows]
-    away = np.abs(trace.observed[rows] - trace.expected[rows]) / np.maximum(sigma, np.finfo(np.float64).tiny)
+    away = np.abs(trace.observed[rows] - trace.expected[rows]) / np.maximum(
+        trace.sigma[rows], np.finfo(np.float64).tiny
+    )
     furthest = np.quantile(np.where(np.isfinite(away), away, 0.0), 0.99, axis=0)
     return sorted(np.argsort(-furthest, kind="stable")[:SENSORS].tolist())
 
@@ -253,10 +252,10 @@ def _picture(asset: _Asset, labels: Labels) -> Picture:
 
 
 def _style(meta: ReplayMeta, columns: int) -> Style:
-    return Style(meta.units, meta.band, columns)
+    return Style(meta.units, columns)
 
 
-def _timelines(drawn: list[tuple[_Asset, Picture, Style]], assets: list[_Asset], meta: ReplayMeta) -> Markup:
+def _timelines(drawn: list[tuple[_Asset, Picture, Style]], assets: list[_Asset]) -> Markup:
     links = [tag("a", asset.view.asset, href=f"#asset-{asset.number}") for asset, _, _ in drawn]
     help_text = (
         "Point at a timeline to read values, drag across it to zoom, double-click to see all of it again."
@@ -271,7 +270,7 @@ def _timelines(drawn: list[tuple[_Asset, Picture, Style]], assets: list[_Asset],
             tag("p", help_text, class_="muted"),
             tag("p", fewer, class_="note") if len(drawn) < len(assets) else None,
             tag("nav", *links) if len(drawn) > 1 else None,
-            legend(meta.band),
+            legend(),
             *(_asset_part(asset, picture, style) for asset, picture, style in drawn),
         )
     )

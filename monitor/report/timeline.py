@@ -35,12 +35,10 @@ class Style(NamedTuple):
 
     Attributes:
         units: UCUM code by sensor.
-        band: half width of the normal band, in standard deviations.
         columns: at most so many columns.
     """
 
     units: Mapping[str, str]
-    band: float
     columns: int
 
 
@@ -255,12 +253,12 @@ def _version_marks(plot: Plot, version: NDArray[np.int32]) -> Markup:
 
 def _sensor_panel(plot: Plot, picture: Picture, sensor: int, style: Style, top: float) -> Drawn:
     trace, rows, columns = picture.trace, picture.rows, plot.columns
-    observed, expected = trace.observed[rows, sensor], trace.expected[rows, sensor]
-    sigma = np.broadcast_to(trace.sigma, trace.observed.shape)[rows, sensor]
+    observed, expected, least, most = (
+        column[rows, sensor] for column in (trace.observed, trace.expected, trace.low, trace.high)
+    )
     high, low, middle = columns.largest(observed), columns.smallest(observed), columns.mean(expected)
-    upper = columns.largest(expected + style.band * sigma)
-    lower = columns.smallest(expected - style.band * sigma)
-    outside = columns.any(np.abs(observed - expected) > style.band * sigma)
+    upper, lower = columns.largest(most), columns.smallest(least)
+    outside = columns.any((observed < least) | (observed > most))
     scale = Linear(*_sensor_range(high, low, upper, lower), SENSOR, 0.0)
     ticks = nice_ticks(scale.low, scale.high, 3)
     inner = plot.inner(
@@ -326,12 +324,12 @@ def _data(plot: Plot, tracks: Sequence[dict[str, Any]], bottom: float) -> dict[s
     }
 
 
-def legend(band: float) -> Markup:
+def legend() -> Markup:
     """What the lines of a timeline mean."""
     entries = [
         ("observed", "observed"),
         ("expected", "expected"),
-        ("band", f"expected \u00b1 {band:g} sigma"),
+        ("band", "normal band"),
         ("outside", "observed outside it"),
         ("limit", "limit"),
         ("over", "over the limit"),

@@ -29,6 +29,7 @@ from monitor.quantities import iso_time
 from monitor.settings import AssetClass
 from monitor.thresholds.declared import TrainedContexts
 from monitor.thresholds.threshold import Estimate, ThresholdRefused
+from monitor.training.bands import normal_bands
 from monitor.training.calibration import Calibrated, from_folds, from_parts
 from monitor.training.fit import Curves, Fit, fit
 from monitor.training.history import (
@@ -105,11 +106,16 @@ def _train(
     learnt = _learn(asset_class, rows, fit_of, told)
     scales, overall, each, ratios = learnt.calibrated
     fitted = learnt.fit
-    arrays = scales.to_arrays() | {
-        "trajectory_mean": fitted.trajectory.mean,
-        "trajectory_std": fitted.trajectory.std,
-        "stuck_slots": rows.stuck_slots,
-    }
+    bands = normal_bands(fitted.normal, fitted.draft.imputation)
+    arrays = (
+        scales.to_arrays()
+        | bands.to_arrays()
+        | {
+            "trajectory_mean": fitted.trajectory.mean,
+            "trajectory_std": fitted.trajectory.std,
+            "stuck_slots": rows.stuck_slots,
+        }
+    )
     fields = _fields(asset_class, name, rows, groups, overall, config_hash)
     bundle = _completed(fitted.draft, arrays, fields)
     warnings = _warnings(asset_class, rows, fitted.normal, overall)
