@@ -145,6 +145,8 @@ def by_asset(trace: Trace) -> dict[str, dict[str, bytes]]:
         "score",
         "observed",
         "expected",
+        "low",
+        "high",
         "contributions",
     )
     return {
