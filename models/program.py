@@ -64,6 +64,11 @@ class _Learnt(NamedTuple):
     scorers: tuple[Params, ...]
 
 
+def _learnt_of(bundle: Bundle) -> _Learnt:
+    bands = Bands.from_arrays(bundle.calibration, len(bundle.sensors))
+    return _Learnt(bundle.imputation, bands, tuple(one.params for one in bundle.scorers))
+
+
 class Program:
     """A bundle, compiled for one block size and some devices; see `compile_program`."""
 
@@ -73,8 +78,7 @@ class Program:
         self.traces = 0
         self._shape = (block, bundle.length, len(bundle.sensors))
         self._bundle = bundle
-        bands = Bands.from_arrays(bundle.calibration, len(bundle.sensors))
-        learnt = _Learnt(bundle.imputation, bands, tuple(one.params for one in bundle.scorers))
+        learnt = _learnt_of(bundle)
         self._learnt = [jax.device_put(learnt, device) for device in devices]
         self._devices = tuple(devices)
         self._warm_traces: int | None = None
@@ -90,7 +94,7 @@ class Program:
         if mine != its or self._shape[1:] != (bundle.length, len(bundle.sensors)):
             raise ValueError(f"program: got a bundle of {its}, expected {mine} and windows of the same shape")
         other = copy.copy(self)
-        learnt = _Learnt(bundle.imputation, tuple(one.params for one in bundle.scorers))
+        learnt = _learnt_of(bundle)
         other._learnt = [jax.device_put(learnt, device) for device in self._devices]
         return other
 
