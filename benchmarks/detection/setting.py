@@ -1,13 +1,14 @@
 """The configuration that a user would get: the defaults, with sensors and sampling as `nuwatch init` proposes them.
 
-Ranges are left open: nobody says what the instruments can show, and a range guessed from the data would turn what the
-process does into a fault of a sensor. Sensors that look like set-points or states are context, as `init` takes them.
+Nothing is taken for a fault of a sensor, because nobody says what the instruments can show or when they hold still: a
+guessed range, or a stand-still, would mask what the process does. (When Tennessee Eastman's fault 6 shuts the process
+down, half of its channels stop.) Sensors that look like set-points or states are context, as `init` takes them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -20,6 +21,7 @@ from monitor.settings import SCORED_ROLES, AssetClass, Calibration, Role, Scorin
 
 Scorers = Mapping[str, Mapping[str, Any]]
 """Options by scorer; empty: the default configuration's."""
+_NEVER: Final = Duration.parse("36500d")
 
 
 def asset_class_of(model: Model, scorers: Scorers, seed: int) -> AssetClass:
@@ -72,7 +74,7 @@ def _proposed(model: Model) -> AssetClass:
         assets=("*",),
         sampling=period,
         sensors={
-            name: Sensor(unit="1", tag=column, role=roles[column])
+            name: Sensor(unit="1", tag=column, role=roles[column], stuck_after=_NEVER)
             for name, column in zip(names, model.sensors, strict=True)
         },
         time=event_time(period),

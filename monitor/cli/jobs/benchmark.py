@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -44,6 +45,7 @@ class Asked(NamedTuple):
 
 def detection_command(asked: Asked) -> None:
     """Do what `nuwatch benchmark detection` says."""
+    _keep_every_program()
     chosen = _sections(asked)
     found: list[Section] = []
     with _progress() as progress:
@@ -56,6 +58,11 @@ def detection_command(asked: Asked) -> None:
         _write(asked.json_file, _json(asked, found))
     if asked.markdown is not None:
         _write(asked.markdown, _page(asked.markdown, found).encode())
+
+
+def _keep_every_program() -> None:
+    """Many small models are fitted one after the other: compiling for the shapes of each is most of the time."""
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 
 def _sections(asked: Asked) -> tuple[str, ...]:
