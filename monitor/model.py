@@ -174,7 +174,7 @@ def calibrated_with(asset_class: AssetClass) -> dict[str, Any]:
         "calibration.nu": asset_class.calibration.nu,
         "scoring.combine": asset_class.scoring.combine,
         "scoring.smoothing": asset_class.scoring.smoothing,
-        "scoring.scorers": list(asset_class.scoring.scorers),
+        "scoring.scorers": list(asset_class.scoring.named) or "auto",
         "window.stride": asset_class.window.stride,
         "window.min_coverage": asset_class.window.min_coverage,
         "window.min_maturity": asset_class.window.min_maturity,
@@ -206,6 +206,8 @@ def check_fit(bundle: Bundle, asset_class: AssetClass, name: str) -> None:
         "all_sensors": bundle.fields.get("all_sensors"),
         **bundle.fields.get("calibrated_with", {}),
     }
+    if asset_class.scoring.scorers == "auto" and "chosen" in bundle.fields:
+        got["scoring.scorers"] = "auto"
     for what, expected in wanted.items():
         if got.get(what) != expected:
             raise ConfigurationError(

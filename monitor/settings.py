@@ -105,11 +105,30 @@ class Batches(Section, frozen=True):
     align: bool = False
 
 
+class Auto(Section, frozen=True):
+    """How `scorers: auto` chooses; see docs/scorers.md.
+
+    Attributes:
+        candidates: scorers to compare, with their hyperparameters; {} takes every scorer that is installed.
+        margin: shares of planted faults seen that differ by less are a tie; what is added must gain more.
+        faults: planted faults of every kind and size; more tell smaller differences apart.
+        fit_windows: windows that fit a candidate for the comparison, at most; the chosen ones are then fitted
+            to `scoring.fit_windows`.
+    """
+
+    candidates: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    margin: float = 0.03
+    faults: int = 12
+    fit_windows: int = 4_000
+
+
 class Scoring(Section, frozen=True):
     """Which scorers judge a window, and how their ratios become one.
 
     Attributes:
-        scorers: names with their hyperparameters: lstm_autoencoder, ocnn, pca, var, mewma; {} takes the defaults.
+        scorers: names with their hyperparameters: lstm_autoencoder, ocnn, pca, var, mewma; {} takes the
+            defaults. Or 'auto': training compares several on normal data alone and takes the best, as `auto` says.
+        auto: how 'auto' chooses.
         combine: 'any' takes the largest ratio, 'all' the smallest.
         smoothing: weight of the newest ratio in the EWMA over time; 1 is no smoothing.
         block: windows per compiled block; part of the bundle, because results depend on it in the last bits.
@@ -117,12 +136,20 @@ class Scoring(Section, frozen=True):
         seed: of training; the same data, configuration and seed give the same bundle.
     """
 
-    scorers: dict[str, dict[str, Any]] = field(default_factory=lambda: {"lstm_autoencoder": {}, "ocnn": {}})
+    scorers: Literal["auto"] | dict[str, dict[str, Any]] = field(
+        default_factory=lambda: {"lstm_autoencoder": {}, "ocnn": {}}
+    )
+    auto: Auto = field(default_factory=Auto)
     combine: Literal["any", "all"] = "any"
     smoothing: float = 0.1
     block: Literal[16, 32, 64, 128, 256] = 64
     fit_windows: int = 20_000
     seed: int = 0
+
+    @property
+    def named(self) -> dict[str, dict[str, Any]]:
+        """The scorers that the configuration names: none if training is to choose."""
+        return {} if self.scorers == "auto" else self.scorers
 
 
 class Calibration(Section, frozen=True):

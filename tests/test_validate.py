@@ -215,6 +215,12 @@ def test_a_class_without_a_scored_sensor_is_an_error(tmp_path: Path) -> None:
         ("scoring: {smoothing: 0}", "scoring.smoothing"),
         ("scoring: {smoothing: 1.5}", "scoring.smoothing"),
         ("scoring: {scorers: {}}", "scoring.scorers"),
+        ("scoring: {scorers: best}", "scoring.scorers"),
+        ("scoring: {scorers: auto, auto: {margin: 1}}", "scoring.auto.margin"),
+        ("scoring: {scorers: auto, auto: {faults: 0}}", "scoring.auto.faults"),
+        ("scoring: {scorers: auto, auto: {fit_windows: 0}}", "scoring.auto.fit_windows"),
+        ("scoring: {scorers: auto, auto: {candidates: {pcb: {}}}}", "scoring.auto.candidates.pcb"),
+        ("scoring: {scorers: auto, auto: {candidates: {pca: {lag: 1}}}}", "scoring.auto.candidates.pca.lag"),
         ("calibration: {nu: 0}", "calibration.nu"),
         ("calibration: {nu: 0.5}", "calibration.nu"),
         ("calibration: {holdout: 1}", "calibration.holdout"),
@@ -236,6 +242,8 @@ def test_a_number_outside_what_makes_sense_is_an_error(tmp_path: Path, setting: 
         "time: {max_age: 1s, silence: 2s, max_future: 1s, lateness: 0s}",
         "window: {length: 2, stride: 2, min_coverage: 0, min_maturity: 1}\n    time: {lateness: 2s}",
         "scoring: {smoothing: 1}",
+        "scoring: {scorers: auto}",
+        "scoring: {scorers: auto, auto: {candidates: {pca: {}}, margin: 0, faults: 1, fit_windows: 1}}",
         "calibration: {nu: 0.499, holdout: 0.01}",
         "drift: {max_step: 1, max_total: 1, detector: none}",
         "alerting: {deadband: 0, criticality: 1, realert: null}",
@@ -272,6 +280,11 @@ def test_unknown_scorers_and_options_are_errors_with_what_was_meant(tmp_path: Pa
         f"{scorers}.lstm_autoencoder.epochs": ("got 'many'", "a int"),
         f"{scorers}.ocn": ("unknown scorer 'ocn'", "did you mean 'ocnn'?"),
     }
+
+
+def test_settings_of_auto_beside_named_scorers_are_a_warning(tmp_path: Path) -> None:
+    found = only(tmp_path, GOOD + "    scoring: {scorers: {pca: {}}, auto: {margin: 0.1}}\n")
+    assert (found.level, found.path) == ("warning", f"{CLASS}.scoring.auto")
 
 
 # -- several classes ------------------------------------------------------------------------------------------

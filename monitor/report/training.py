@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from monitor.quantities import iso_time
 from monitor.report.charts import Group, histogram, training_curve
+from monitor.report.choice import choice_section
 from monitor.report.markup import Markup, duration, join, number, percent, tag
 from monitor.report.page import facts, notes, page, table, tiles
 from monitor.thresholds.threshold import Estimate
+
+if TYPE_CHECKING:  # training imports JAX, which a page needs not
+    from monitor.training.choice import Choice
 
 _COUNTS = {
     "slots": "samples on the grid",
@@ -63,6 +67,7 @@ class TrainingMeta:
         limit_ratios: [n] calibration ratios, for the histogram.
         sensors: in the order of the model's columns.
         warnings: what a person should know.
+        choice: with `scorers: auto`, what was chosen and why.
     """
 
     title: str
@@ -76,6 +81,7 @@ class TrainingMeta:
     limit_ratios: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     sensors: Sequence[SensorRow] = ()
     warnings: Sequence[str] = ()
+    choice: Choice | None = None
 
 
 def training_report(meta: TrainingMeta) -> str:
@@ -94,6 +100,7 @@ def training_report(meta: TrainingMeta) -> str:
             histogram("Held-out normal ratios", [Group("normal", "held out", meta.limit_ratios)]),
             class_="charts",
         ),
+        choice_section(meta.choice),
         _curves(meta),
         _samples(meta),
         _sensors(meta),

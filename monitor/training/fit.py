@@ -70,7 +70,7 @@ def fit(
     normal, trajectory, plain = scaled(asset_class, rows, grouping, part)
     z, usable = normal.z[normal.fits], normal.usable[normal.fits]
     imputation = fit_imputation(jax.numpy.asarray(z), jax.numpy.asarray(usable))
-    windows, available = _fit_windows(asset_class, rows, normal)
+    windows, available = fit_windows(asset_class, rows, normal)
     scorers, curves = _fit_scorers(asset_class, windows, told, like or {})
     sensors = list(asset_class.sensors)
     draft = Bundle(
@@ -87,15 +87,15 @@ def fit(
 def _fit_scorers(
     asset_class: AssetClass, windows: Windows, told: TrainingProgress, like: Curves
 ) -> tuple[tuple[TrainedScorer, ...], Curves]:
-    keys = jax.random.split(jax.random.key(asset_class.scoring.seed), len(asset_class.scoring.scorers))
+    keys = jax.random.split(jax.random.key(asset_class.scoring.seed), len(asset_class.scoring.named))
     fitted: list[TrainedScorer] = []
     curves: dict[str, Mapping[str, tuple[float, ...]]] = {}
-    for key, (name, options) in zip(keys, asset_class.scoring.scorers.items(), strict=True):
+    for key, (name, options) in zip(keys, asset_class.scoring.named.items(), strict=True):
         told.stage(f"fitting {name}")
         scorer = get_scorer(name)
         spec = build_spec(scorer.spec, options)
         shorter = _no_longer(spec, like.get(name, {}))
-        result = scorer.fit(key, windows, shorter, told.step, **_started(scorer, spec, fitted))
+        result = scorer.fit(key, windows, shorter, told.step, **started(scorer, spec, fitted))
         fitted.append(TrainedScorer(name, spec, result.params))
         curves[name] = result.curves
     return tuple(fitted), curves
@@ -109,7 +109,7 @@ def _no_longer(spec: Any, curves: Mapping[str, tuple[float, ...]]) -> Any:
     return dataclasses.replace(spec, epochs=min(spec.epochs, most))
 
 
-def _started(scorer: Scorer, spec: Any, fitted: Sequence[TrainedScorer]) -> dict[str, Params]:
+def started(scorer: Scorer, spec: Any, fitted: Sequence[TrainedScorer]) -> dict[str, Params]:
     """What a scorer can start from: another one of the same size that is fitted already."""
     for one in fitted:
         same = all(getattr(one.spec, name, None) == getattr(spec, name, None) for name in ("hidden", "tail"))
@@ -118,7 +118,7 @@ def _started(scorer: Scorer, spec: Any, fitted: Sequence[TrainedScorer]) -> dict
     return {}
 
 
-def _fit_windows(asset_class: AssetClass, rows: Rows, normal: Normal) -> tuple[Windows, int]:
+def fit_windows(asset_class: AssetClass, rows: Rows, normal: Normal) -> tuple[Windows, int]:
     """Windows that fit in order of time, evenly thinned to `scoring.fit_windows`; and how many there are."""
     wanted = asset_class.scoring.fit_windows
     every = max(1, int(np.count_nonzero(normal.fits) // (wanted * asset_class.window.stride)))

@@ -10,6 +10,7 @@ Shape letters: M slots, W windows, S scorers, C sensors, D scored sensors, K mat
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ from monitor.thresholds.declared import TrainedContexts
 from monitor.thresholds.threshold import Estimate, ThresholdRefused
 from monitor.training.bands import normal_bands
 from monitor.training.calibration import Calibrated, from_folds, from_parts
+from monitor.training.choice import Choice, resolve
 from monitor.training.fit import Curves, Fit, fit
 from monitor.training.history import (
     FIT,
@@ -58,6 +60,7 @@ class Trained(NamedTuple):
         limit_ratios: [n] final ratios of the limit part, in time order per asset.
         counts: slots and windows of each part, and what was left out, by name.
         warnings: what a person should know.
+        choice: with `scorers: auto`, what was chosen and why.
     """
 
     bundle: Bundle
@@ -67,6 +70,7 @@ class Trained(NamedTuple):
     limit_ratios: NDArray[np.float64]
     counts: dict[str, int]
     warnings: list[str]
+    choice: Choice | None = None
 
 
 def train(
@@ -93,7 +97,8 @@ def train(
     told.stage("reading history")
     rows = collect(asset_class, (batch for batch in batches if batch.asset_class == name))
     try:
-        return _train(asset_class, name, rows, config_hash, told)
+        settled, choice = resolve(asset_class, rows, told)
+        return _explained(_train(settled, name, rows, config_hash, told), choice)
     except (FitRefused, ThresholdRefused, ValueError) as error:
         raise TrainingRefused(f"asset class {name!r}: {error}") from error
 
@@ -194,6 +199,14 @@ def _by_folds(asset_class: AssetClass, rows: Rows, fit_of: _Fitting, told: Train
         "windows_folds": len(scored.row),
     }
     return _Learnt(fitted, from_folds(asset_class, scored, names), counts)
+
+
+def _explained(trained: Trained, choice: Choice | None) -> Trained:
+    """With what was chosen and why, in the bundle too."""
+    if choice is None:
+        return trained
+    fields = {**trained.bundle.fields, "chosen": choice.to_json()}
+    return trained._replace(bundle=dataclasses.replace(trained.bundle, fields=fields), choice=choice)
 
 
 def _completed(draft: Bundle, arrays: Mapping[str, NDArray[Any]], fields: Mapping[str, Any]) -> Bundle:

@@ -9,20 +9,38 @@ from typing import Any
 
 from models.bundle import BundleError, build_spec
 from models.registry import BrokenScorerError, UnknownScorerError, get_scorer, scorer_names
+from monitor.settings import Auto, Scoring
 from monitor.validation.finding import Findings
 from monitor.yaml_lines import Path
 
 
-def check_scorers(scorers: Mapping[str, Mapping[str, Any]], at: Path, findings: Findings) -> None:
-    """Every scorer and every option by itself.
+def check_scorers(scoring: Scoring, at: Path, findings: Findings) -> None:
+    """Every scorer and every option by itself, and how `auto` is to choose.
 
     Args:
-        scorers: options by scorer.
-        at: where they stand.
+        scoring: the section.
+        at: where it stands.
         findings: take what is wrong.
     """
-    if not scorers:
-        findings.error(at, "no scorer", f"at least one of {', '.join(scorer_names())}")
+    if not scoring.named and scoring.scorers != "auto":
+        findings.error((*at, "scorers"), "no scorer", f"auto, or at least one of {', '.join(scorer_names())}")
+    _check_each(scoring.named, (*at, "scorers"), findings)
+    _check_auto(scoring, (*at, "auto"), findings)
+
+
+def _check_auto(scoring: Scoring, at: Path, findings: Findings) -> None:
+    auto = scoring.auto
+    _check_each(auto.candidates, (*at, "candidates"), findings)
+    findings.require(
+        0.0 <= auto.margin < 1.0, (*at, "margin"), f"got {auto.margin:g}", "0 or more, and less than 1"
+    )
+    findings.require(auto.faults >= 1, (*at, "faults"), f"got {auto.faults}", "1 or more")
+    findings.require(auto.fit_windows >= 1, (*at, "fit_windows"), f"got {auto.fit_windows}", "1 or more")
+    if auto != Auto() and scoring.scorers != "auto":
+        findings.warning(at, "has no effect: `scorers` names the scorers", "scorers: auto")
+
+
+def _check_each(scorers: Mapping[str, Mapping[str, Any]], at: Path, findings: Findings) -> None:
     for name, options in scorers.items():
         try:
             spec = get_scorer(name).spec

@@ -80,7 +80,7 @@ def check_settings(settings: Settings, findings: Findings) -> None:
     findings.require(bool(classes), ("asset_classes",), "nothing is watched", "at least one asset class")
     for name, asset_class in classes.items():
         check_class(asset_class, ("asset_classes", name), findings)
-        check_scorers(asset_class.scoring.scorers, ("asset_classes", name, "scoring", "scorers"), findings)
+        check_scorers(asset_class.scoring, ("asset_classes", name, "scoring"), findings)
     for first, second in combinations(classes, 2):
         _check_assets(settings, first, second, findings)
         _check_folders(settings, first, second, findings)

@@ -21,6 +21,7 @@ from monitor.connect import make_source, recordings
 from monitor.errors import ConfigurationError, UsageError
 from monitor.quantities import Instant
 from monitor.report import SensorRow, TrainingMeta, training_report
+from monitor.report.choice import choice_text
 from monitor.settings import AssetClass
 from monitor.training import Trained, configuration_hash, train
 
@@ -130,6 +131,7 @@ def _tell(
             "scorers": {s: msgspec.to_builtins(e) for s, e in each.scorer_estimates.items()},
             "counts": each.counts,
             "warnings": each.warnings,
+            "chosen": msgspec.to_builtins(each.choice),
         }
         for name, each in trained.items()
     }
@@ -180,6 +182,7 @@ def _meta(asset_class: AssetClass, name: str, trained: Trained) -> TrainingMeta:
         limit_ratios=trained.limit_ratios,
         sensors=rows,
         warnings=trained.warnings,
+        choice=trained.choice,
     )
 
 
@@ -190,5 +193,7 @@ def _tell_one(name: str, trained: Trained, folder: Path) -> None:
         f"  {e.label}: nu {e.nu:g} from {e.n} held-out windows ({e.n_eff:.0f} independent, tau {e.tau:.1f}); "
         f"limit {e.threshold:.4g} [{e.low:.4g}, {e.high:.4g}]"
     )
+    for line in choice_text(trained.choice) if trained.choice else ():
+        click.echo(f"  {line}")
     for warning in trained.warnings:
         click.echo(f"  warning: {warning}")
