@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
@@ -125,7 +126,8 @@ def training_page(**changes: object) -> str:
 def test_a_replay_page_has_a_timeline_per_asset_with_a_panel_per_sensor_and_one_for_the_ratio() -> None:
     page = Page(replay_page())
     drawn = [svg["id"] for svg in page.of("svg", "timeline")]
-    assert drawn == ["timeline-0", "timeline-1", "close-0", "close-1"]
+    gallery = [f"window-{kind}-{k}" for kind in ("anomalous", "normal") for k in range(3)]
+    assert drawn == ["timeline-0", "timeline-1", *gallery, "close-0", "close-1"]
     panels = [r["data-track"] for r in page.of("text", "readout")]
     assert panels[:3] == ["ratio", "s0", "s1"]
 
@@ -137,10 +139,39 @@ def test_a_replay_page_shows_figures_labels_and_incidents_with_the_sensors_that_
     page = Page(text)
     assert len(page.of("rect", "kind ANOMALY")) >= 1
     assert len(page.of("rect", "label-band")) >= 3
-    assert {a.get("id") for t, a in page.elements if t == "details"} == {
+    assert {a["id"] for t, a in page.elements if t == "details" and "id" in a} == {
         "incident-poly/R-1-ANOMALY-110",
         "incident-poly/R-2-SENSOR_FAULT-50",
     }
+
+
+def test_the_most_anomalous_and_the_most_normal_windows_are_shown_apart_with_what_is_known_of_them() -> None:
+    trace, incidents, labels = small_replay()
+    trace.ratio[[120, 128, 140, 340]] = 9.0, 8.0, 7.0, -3.0
+    trace.contributions[120] = 0.9, 0.1
+    evaluation = evaluate(trace, incidents, labels, nu=0.01)
+    text = replay_report([trace], incidents, labels, [evaluation], ReplayMeta("x", spans={"reactor": 10}))
+    heads = re.findall(r'<summary><span class="when">([^<]*)</span> (poly[^<]*)</summary>', text)
+    assert heads[0] == (
+        "2026-01-01T00:02:01Z",
+        "poly/R-1: ratio 9.00, labelled anomalous (fouling), during anomaly",
+    )
+    assert heads[1][0] == "2026-01-01T00:02:21Z"  # the second largest overlaps the first
+    assert heads[3] == ("2026-01-01T00:00:41Z", "poly/R-2: ratio -3.00, no label, outside incidents")
+    (block,) = re.findall(r'id="window-anomalous-0-data">(.*?)</script>', text)
+    assert json.loads(block)["windows"] == 10
+    first = text[text.index("window-anomalous-0") - 4000 : text.index("window-anomalous-0")]
+    assert first.index("temperature") < first.index("pressure")
+    assert "90.0" in first
+
+
+def test_an_incident_tells_in_which_order_sensors_moved() -> None:
+    trace, incidents, labels = small_replay()
+    moved = (("pressure", T0 + 70 * S), ("temperature", T0 + 110 * S))
+    told = [dataclasses.replace(incidents[0], first_moved=moved)]
+    text = replay_report([trace], told, labels, [evaluate(trace, told, labels, nu=0.01)], ReplayMeta("x"))
+    order = "pressure at 2026-01-01T00:01:10Z; temperature 40\u00a0s later"
+    assert f"Left their normal bands, in this order: {order}." in text
 
 
 def test_curves_are_drawn_with_labels_and_left_out_without() -> None:
@@ -207,7 +238,7 @@ def test_an_incident_that_covers_an_empty_time_or_an_unknown_asset_is_listed_all
     text = replay_report(
         [trace], incidents, labels, [evaluate(trace, incidents, labels, nu=0.01)], ReplayMeta("x")
     )
-    assert len(Page(text).of("details")) == 2
+    assert sum("id" in each for each in Page(text).of("details")) == 2
 
 
 def test_windows_that_were_never_scored_make_a_page_without_scores() -> None:
@@ -221,14 +252,9 @@ def test_windows_that_were_never_scored_make_a_page_without_scores() -> None:
 def test_masked_sensors_and_a_single_window_can_be_drawn() -> None:
     trace = trace_of({"R": [0.5], "Q": []})
     trace = trace._replace(observed=np.full((1, 2), np.nan), expected=np.full((1, 2), np.nan))
-    assert (
-        len(
-            Page(replay_report([trace], [], Labels(), [evaluate(trace, [], nu=0.1)], ReplayMeta("x"))).of(
-                "svg", "timeline"
-            )
-        )
-        == 1
-    )
+    page = Page(replay_report([trace], [], Labels(), [evaluate(trace, [], nu=0.1)], ReplayMeta("x")))
+    drawn = [svg["id"] for svg in page.of("svg", "timeline")]
+    assert drawn == ["timeline-0", "window-anomalous-0", "window-normal-0"]
 
 
 def test_without_any_window_the_page_says_so() -> None:
@@ -480,7 +506,7 @@ def browse(tmp_path: Path, text: str) -> tuple[str, str]:
 
 @needs_browser
 def test_a_browser_shows_both_pages_without_a_complaint(tmp_path: Path) -> None:
-    for text, pictures in ((replay_page(), 4), (training_page(), 0)):
+    for text, pictures in ((replay_page(), 10), (training_page(), 0)):
         document, console = browse(tmp_path, text)
         assert console == ""
         assert document.count('class="timeline"') == pictures

@@ -40,12 +40,18 @@ class Named(NamedTuple):
         outcome: RAISED; SILENT: the fault raised nothing; ANYWAY: the stretch raises an alert without it too.
         raised: place that the planted sensor has at RAISED, 0 the first.
         worst: likewise at the fault's largest ratio.
+        moved: whether the planted sensor is the first that left its band, as RAISED tells; None: it tells of none.
+        truth: whether the value that the planted sensor hides lies in its band at the fault's largest ratio.
+        others: share of the other sensors that are outside their bands then.
     """
 
     fault: Fault
     outcome: str
     raised: int
     worst: int
+    moved: bool | None
+    truth: bool
+    others: float
 
 
 def configuration(scorers: dict[str, Any]) -> str:
@@ -86,16 +92,21 @@ def named(monitor: World, cases: Sequence[Fault], runs: Rows, spread: Rows) -> l
         told, anyway = _raised(records), _raised(run(monitor.pipeline(), batch_of(without))[0])
         for asset, fault in zip(faulty, some, strict=True):
             outcome = _outcome(told.get(asset), anyway.get(asset))
-            place = _place(told[asset].sensors, fault) if asset in told else len(SENSORS)
-            found.append(Named(fault, outcome, place, _worst(trace, asset, fault)))
+            first = told.get(asset, _First("", [], []))
+            place, moved = _place(first.sensors, fault), _place(first.moved, fault) == 0
+            worst = _worst(trace, asset, fault, without[asset])
+            found.append(
+                Named(fault, outcome, place, worst.place, moved if first.moved else None, *worst[1:])
+            )
     return found
 
 
 class _First(NamedTuple):
-    """When an asset's first anomaly was raised that reaches into the fault, and the sensors in the order named."""
+    """An asset's first anomaly that reaches into the fault: when raised, sensors as named, and as they moved."""
 
     at: str
     sensors: list[str]
+    moved: list[str]
 
 
 def _outcome(told: _First | None, anyway: _First | None) -> str:
@@ -111,7 +122,9 @@ def _raised(records: Iterable[OutRecord]) -> dict[str, _First]:
         event = msgspec.json.decode(record.value or b"")
         data, asset = event["data"], event["subject"]
         if data["kind"] == "ANOMALY" and data["event"] == "RAISED":
-            first.setdefault(asset, _First(data["raised_at"], [c["sensor"] for c in data["contributions"]]))
+            parts = (data["contributions"], data.get("first_moved", []))
+            sensors, moved = ([part["sensor"] for part in some] for some in parts)
+            first.setdefault(asset, _First(data["raised_at"], sensors, moved))
         if data["kind"] == "ANOMALY" and data["event"] == "CLEARED" and data["cleared_at"] < begins:
             del first[asset]
     return first
@@ -122,11 +135,20 @@ def _place(names: list[str], fault: Fault) -> int:
     return names.index(sensor) if sensor in names else len(SENSORS)
 
 
-def _worst(trace: Trace, asset: str, fault: Fault) -> int:
-    mine = (trace.asset == trace.assets.index(asset)) & (trace.end >= START + LEAD * SECOND)
-    ratio = trace.ratio[mine]
-    share = trace.contributions[mine][int(np.nanargmax(ratio))]
-    return int(np.count_nonzero(share > share[fault.sensor]))
+class _Worst(NamedTuple):
+    place: int
+    truth: bool
+    others: float
+
+
+def _worst(trace: Trace, asset: str, fault: Fault, truth: Rows) -> _Worst:
+    mine = np.flatnonzero((trace.asset == trace.assets.index(asset)) & (trace.end >= START + LEAD * SECOND))
+    at = mine[int(np.nanargmax(trace.ratio[mine]))]
+    share, low, high, d = trace.contributions[at], trace.low[at], trace.high[at], fault.sensor
+    hidden = truth[(trace.end[at] - START) // SECOND, d]
+    outside = (trace.observed[at] < low) | (trace.observed[at] > high)
+    others = float(np.mean(np.delete(outside, d)))
+    return _Worst(int(np.count_nonzero(share > share[d])), bool(low[d] <= hidden <= high[d]), others)
 
 
 Figures = Mapping[str, float]
@@ -152,6 +174,9 @@ def _figures(some: Sequence[Named]) -> Figures:
         "top3_at_raised": _share(raised < 3),
         "first_at_worst": _share(worst == 0),
         "top3_at_worst": _share(worst < 3),
+        "moved_first_at_raised": _share([one.moved for one in told if one.moved is not None]),
+        "truth_in_band_at_worst": _share([one.truth for one in told]),
+        "others_outside_at_worst": _share([one.others for one in told]),
     }
 
 
@@ -199,6 +224,9 @@ _HEADINGS = (
     "top 3",
     "first at worst",
     "top 3",
+    "moved first",
+    "truth in band",
+    "others outside",
 )
 
 
@@ -211,6 +239,9 @@ def _table(name: str, by_case: Mapping[str, Figures]) -> Table:
         (
             "'raised anyway': the stretch raises an alert without the fault too; "
             "shares are of the faults that were told",
+            "'moved first': the planted sensor left its normal band first, where RAISED tells of any that left",
+            "'truth in band': the value that the planted sensor hides is within its normal band at the worst window; "
+            "'others outside': share of the other sensors outside theirs then",
         ),
     )
 

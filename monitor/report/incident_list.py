@@ -69,14 +69,15 @@ def _entry(incident: Incident, close_look: Markup | None) -> Markup:
         "details",
         head,
         tag("p", incident.message) if incident.message else None,
-        _contributions(incident.contributions),
+        contribution_table(incident.contributions),
         _first_moved(incident.first_moved),
         close_look,
         id=f"incident-{incident.incident_id}",
     )
 
 
-def _contributions(contributions: Sequence[Contribution]) -> Markup | None:
+def contribution_table(contributions: Sequence[Contribution]) -> Markup | None:
+    """Sensors with their shares, what they showed, and what would have been normal."""
     if not contributions:
         return None
     columns = ("sensor", "share of the score", "observed>", "expected>", "normal>", "deviation>", "unit")

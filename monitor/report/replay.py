@@ -21,6 +21,7 @@ from monitor.report.incident_list import incident_list
 from monitor.report.markup import Markup, duration, join, number, percent, tag, whole
 from monitor.report.page import facts, notes, page, tiles
 from monitor.report.timeline import Picture, Style, legend, timeline
+from monitor.report.windows import window_gallery
 from monitor.trace import Trace
 
 CELLS = 40_000
@@ -40,12 +41,14 @@ class ReplayMeta:
         facts: names and values shown at the top, in order (source, bundle, config, version, ...).
         units: UCUM code by sensor.
         warnings: what a reader must know before believing the figures.
+        spans: windows of the trace that one window spans, by asset class.
     """
 
     title: str
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
     units: Mapping[str, str] = field(default_factory=dict[str, str])
     warnings: Sequence[str] = ()
+    spans: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 class _Asset(NamedTuple):
@@ -88,6 +91,9 @@ def replay_report(
         notes(meta.warnings),
         join(parts),
         _timelines(pictures, assets),
+        window_gallery(
+            [(asset.trace, asset.view) for asset in assets], dict(meta.spans), labels, _style(meta, 256)
+        ),
         incident_list(
             incidents, {asset.view.asset: asset.trace for asset in assets}, labels, _style(meta, 160)
         ),

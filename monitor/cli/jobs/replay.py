@@ -146,7 +146,8 @@ def _meta(configuration: Configuration, models: Mapping[str, Model], done: Repla
         for name, model in models.items()
         if model.bundle.fields["calibration"]["label"] == "UNCALIBRATED"
     ]
-    return ReplayMeta(f"Replay: {settings.site}", facts, units, warnings)
+    spans = {name: -(-c.window.length // c.window.stride) for name, c in settings.asset_classes.items()}
+    return ReplayMeta(f"Replay: {settings.site}", facts, units, warnings, spans)
 
 
 def _line(incident: Incident) -> str:
