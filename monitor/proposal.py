@@ -29,6 +29,7 @@ from monitor.proposal_rules import (
     name_of,
     role_of,
     sampling_of,
+    signs_of,
     uneven,
     window_length,
 )
@@ -36,7 +37,6 @@ from monitor.quantities import NS_PER_S, Duration, Instant
 from monitor.settings import Role
 
 _MOST_BYTES = 32 << 20
-_HEAD_BYTES = 1 << 20
 _ASSET_NAMES = re.compile(r"^(asset|asset_?id|equipment|machine|device|reactor|anlage)$", re.IGNORECASE)
 _CONTEXT_NAMES: dict[str, re.Pattern[str]] = {
     "batch_id": re.compile(r"^(batch|batch_?(id|no|number)|charge)$", re.IGNORECASE),
@@ -128,7 +128,7 @@ def propose(path: Path) -> Proposal:
     """
     head, whole = _beginning(path)
     head, encoding = _as_utf8(head)
-    delimiter, decimal = _signs(head)
+    delimiter, decimal = signs_of(head)
     table = _table(path, head, delimiter, decimal)
     _refuse_twins(path, table.column_names)
     columns = {name: table.column(name).combine_chunks() for name in table.column_names}
@@ -192,15 +192,6 @@ def _refuse_twins(path: Path, names: Sequence[str]) -> None:
         raise ProposalRefused(
             f"{path}: several columns are called {twins[0]!r}; hint: give each a name of its own"
         )
-
-
-def _signs(text: bytes) -> tuple[str, Literal[".", ","]]:
-    """Delimiter by the header line; the decimal sign by the lines below it."""
-    lines = text[:_HEAD_BYTES].splitlines()
-    header = lines[0] if lines else b""
-    delimiter = max(",;\t|", key=lambda sign: header.count(sign.encode()))
-    comma = delimiter != "," and bool(re.search(rb"\d,\d", b"\n".join(lines[1:20])))
-    return delimiter, "," if comma else "."
 
 
 def _table(path: Path, text: bytes, delimiter: str, decimal: str) -> pa.Table:

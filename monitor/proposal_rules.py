@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +35,19 @@ TIME_FORMATS = (
 
 _SETPOINT = re.compile(r"(set_?point|sollwert|[._\- ]sp$|^sp[._\- ])", re.IGNORECASE)
 _OUTPUT = re.compile(r"(valve|[._\- ](out|op|mv|co)$|^xmv)", re.IGNORECASE)
+_HEAD_BYTES = 1 << 20
 _MOST_STATES = 5
 _LEAST_REPEATS = 10
 """A column of few whole numbers, each seen often, is taken for a state."""
+
+
+def signs_of(text: bytes) -> tuple[str, Literal[".", ","]]:
+    """Delimiter of a CSV text by its header line; the decimal sign by the lines below it."""
+    lines = text[:_HEAD_BYTES].splitlines()
+    header = lines[0] if lines else b""
+    delimiter = max(",;\t|", key=lambda sign: header.count(sign.encode()))
+    comma = delimiter != "," and bool(re.search(rb"\d,\d", b"\n".join(lines[1:20])))
+    return delimiter, "," if comma else "."
 
 
 def role_of(column: str, values: NDArray[np.float64]) -> Role:

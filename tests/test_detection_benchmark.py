@@ -18,7 +18,7 @@ from benchmarks.detection.detect import detection
 from benchmarks.detection.execute import execute
 from benchmarks.detection.measures import median_delay, set_figures
 from benchmarks.detection.sections import SECTIONS, section
-from benchmarks.detection.setting import asset_class_of
+from benchmarks.detection.setting import asset_class_of, description
 from benchmarks.detection.skab import skab
 from benchmarks.detection.tep import FAULT_ROW, fault_of, is_normal, tep
 from models import registry
@@ -139,8 +139,31 @@ def test_files_without_train_rows_share_a_model_of_those_that_only_teach(tmp_pat
 
 def test_what_nobody_can_learn_from_is_told(tmp_path):
     written(tmp_path / "a.csv", faulty(), timestamp=stamps(ROWS), split=["test"] * ROWS)
-    with pytest.raises(UsageError, match="no row with split 'train'"):
+    with pytest.raises(UsageError, match="no row to train on"):
         csv_folder(tmp_path)
+
+
+def test_a_file_that_nothing_teaches_does_not_stop_the_others(tmp_path):
+    written(tmp_path / "data" / "good.csv", faulty(), **labelled())
+    written(tmp_path / "data" / "poor.csv", faulty(), timestamp=stamps(ROWS), split=["test"] * ROWS)
+    found = run(tmp_path / "data", tmp_path / "out")
+    assert {row["score"] for row in table(tmp_path / "out" / "csv" / "poor.csv")} == {"0"}
+    assert float(table(tmp_path / "out" / "csv" / "good.csv")[FAULT]["score"]) > 1.0
+    told = [note for table in found.tables for note in table.notes]
+    assert "var: refused on 1 of 2 series: there are no rows to learn from" in told
+
+
+def test_other_delimiters_and_decimal_signs_are_read_and_what_is_context_is_told(tmp_path):
+    values = faulty()
+    lines = ["timestamp;level;pump on"]
+    lines += [
+        f"{t};{v:.4f};{row // 50 % 2}".replace(".", ",")
+        for row, (t, v) in enumerate(zip(stamps(ROWS), values[:, 0], strict=True))
+    ]
+    (tmp_path / "a.csv").write_text("\n".join(lines), encoding="latin-1")
+    data = csv_folder(tmp_path)
+    np.testing.assert_allclose(data.series[0].values[:, 0], values[:, 0], atol=1e-4)
+    assert "context, not scored: pump on (discrete)" in description(data.models[0])
 
 
 def test_too_short_a_history_is_refused_with_a_reason_and_its_rows_are_still_written(tmp_path):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from benchmarks.detection.csv_times import times_of
 from benchmarks.detection.data import DataSet, Model, Series, Split, own_model
 from monitor.errors import UsageError
-from monitor.proposal_rules import LABEL_NAMES, MISSING, TIME_NAMES
+from monitor.proposal_rules import LABEL_NAMES, MISSING, TIME_NAMES, signs_of
 
 NAME: Final = "csv"
 TRAIN_SHARE: Final = 0.4
@@ -77,10 +77,7 @@ def _models(files: Sequence[_File], notes: list[str]) -> list[Model]:
         return [own_model(file.series, file.sensors) for file in own]
     teachers = [file for file in files if not (file.series.split == Split.TEST).any()]
     if not any((file.series.split == Split.TRAIN).any() for file in teachers):
-        raise UsageError(
-            f"{without[0].series.name}: no row with split 'train', and no file of the folder has nothing but train and "
-            "calib rows; hint: mark some normal rows as train, or leave the split column out"
-        )
+        return [own_model(file.series, file.sensors) for file in own] + _unlearnt(without, bool(own), notes)
     names = {file.series.name for file in teachers}
     pupils = [file for file in without if file.series.name not in names]
     alone = [file for file in own if file.series.name not in names]
@@ -89,6 +86,22 @@ def _models(files: Sequence[_File], notes: list[str]) -> list[Model]:
         f"model {SHARED!r}: learnt from {', '.join(sorted(names))}; judges {len(pupils)} files without train rows"
     )
     return [*(own_model(file.series, file.sensors) for file in alone), shared]
+
+
+def _unlearnt(files: Sequence[_File], others: bool, notes: list[str]) -> list[Model]:
+    """Files that nothing teaches; their rows are written without scores as long as there are other files.
+
+    Raises:
+        UsageError: there are no others.
+    """
+    what = (
+        "no row to train on, and no file of the folder has nothing but train and calib rows; hint: mark some normal "
+        "rows as train, or leave the split column out"
+    )
+    if not others:
+        raise UsageError(f"{files[0].series.name}: {what}")
+    notes += [f"{file.series.name}: {what}" for file in files]
+    return [Model(file.series.name, file.sensors, (), (file.series,)) for file in files]
 
 
 def _shared(teachers: Sequence[_File], pupils: Sequence[_File]) -> Model:
@@ -171,14 +184,16 @@ def _table(path: Path) -> pa.Table:
         content.decode()
     except UnicodeDecodeError:
         content = content.decode("cp1252", "replace").encode()
-    header = content.split(b"\n", 1)[0]
-    delimiter = max(",;\t|", key=lambda sign: header.count(sign.encode()))
+    delimiter, decimal = signs_of(content)
     try:
         table = pacsv.read_csv(
             pa.BufferReader(content),
             parse_options=pacsv.ParseOptions(delimiter=delimiter),
             convert_options=pacsv.ConvertOptions(
-                null_values=MISSING, strings_can_be_null=True, timestamp_parsers=_NO_TIMES
+                decimal_point=decimal,
+                null_values=MISSING,
+                strings_can_be_null=True,
+                timestamp_parsers=_NO_TIMES,
             ),
         )
     except pa.ArrowException as error:

@@ -20,12 +20,14 @@ from benchmarks.detection.execute import Executed, Outcome, execute
 from benchmarks.detection.measures import SetFigures, set_figures
 from benchmarks.detection.result import Result, section_of
 from benchmarks.detection.score_files import write_scores
+from benchmarks.detection.setting import description
 from benchmarks.detection.simulated import plant
 from benchmarks.detection.skab import skab
 from benchmarks.detection.tep import tep
 from monitor.errors import UsageError
 
 LOADERS: Final[Mapping[str, Callable[..., DataSet]]] = {"skab": skab, "tep": tep, "plant": plant}
+_MOST_MODELS: Final = 20
 _OF_ONES_OWN: Final = (DEFAULT, "pca", "var")
 """On somebody's own data, unless scorers are named: the default, and two cheap peers."""
 
@@ -53,10 +55,18 @@ def detection(request: Request) -> Section:
     for result in _done(tasks, request):
         results.append(result)
         request.teller.step(f"{result.dataset} {result.contender} seed {result.seed}")
-    notes = [note for name in _names(request) for note in _load(name, request.data, request.quick).notes]
+    notes = [note for name in _names(request) for note in _notes(_load(name, request.data, request.quick))]
     if request.scores is not None:
         notes.append(f"scores: written to {request.scores}, of {_first(tasks)} with seed {request.seeds[0]}")
     return section_of(results, notes)
+
+
+def _notes(dataset: DataSet) -> list[str]:
+    """What was assumed when it was read; of somebody's own data also what the settings came to."""
+    told = [description(model) for model in dataset.models] if dataset.name == CSV else []
+    if len(told) > _MOST_MODELS:
+        told = [*told[:_MOST_MODELS], f"... and {len(told) - _MOST_MODELS} more models"]
+    return [*dataset.notes, *told]
 
 
 def _names(request: Request) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from monitor.training import TrainingRefused, train
 BEFORE = "#before"
 """Behind the name of the asset that holds a series' rows before its test."""
 _CUT = 20_000
+_NO_ROWS = "there are no rows to learn from"
 _START_NS = 1_577_836_800 * 10**9
 
 
@@ -85,7 +86,8 @@ def execute(dataset: DataSet, scorers: Scorers, seed: int, teller: Teller) -> Ex
     """
     learnt: dict[str, Learnt] = {}
     for model in dataset.models:
-        learnt[model.name] = _learn(model, asset_class_of(model, scorers, seed))
+        settings = asset_class_of(model, scorers, seed)
+        learnt[model.name] = _learn(model, settings) if model.learn else Learnt(settings, None, _NO_ROWS, ())
         teller.step(model.name)
     replayed = _replay(dataset, learnt)
     outcomes = [

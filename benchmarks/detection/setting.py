@@ -41,6 +41,8 @@ def asset_class_of(model: Model, scorers: Scorers, seed: int) -> AssetClass:
 
 def roles_of(model: Model) -> dict[str, Role]:
     """Role of each sensor by its name and what it shows before the test; if none were scored, all are."""
+    if not model.learn:
+        return dict.fromkeys(model.sensors, "pv")
     rows = np.concatenate([series.values[series.split != Split.TEST] for series in model.learn])
     fits = np.concatenate([_fitting(series) for series in model.learn])
     seen = np.isfinite(fits).any(axis=0)
@@ -57,6 +59,18 @@ def _fitting(series: Series) -> NDArray[np.float64]:
     """Rows that will fit the scaling for sure: a sensor without a reading there cannot be scored."""
     rows = series.values[series.split != Split.TEST]
     return rows[: int(len(rows) * (1.0 - Calibration().holdout))]
+
+
+def description(model: Model) -> str:
+    """What a model's settings came to, for people."""
+    settings = asset_class_of(model, {}, 0)
+    context = [f"{s.tag} ({s.role})" for s in settings.sensors.values() if s.role not in SCORED_ROLES]
+    rows = sum(int(np.count_nonzero(series.split != Split.TEST)) for series in model.learn)
+    told = (
+        f"{model.name}: {rows} rows to learn from, one every {settings.sampling}; windows of "
+        f"{settings.window.length}; {len(settings.sensors) - len(context)} sensors scored"
+    )
+    return told + (f"; context, not scored: {', '.join(context)}" if context else "")
 
 
 def sampling(series: Sequence[Series]) -> Duration:
@@ -86,8 +100,10 @@ def _proposed(model: Model) -> AssetClass:
 
 def _calibration(model: Model) -> Calibration:
     """Where rows are marked for calibration, they and no others are held out."""
-    split: NDArray[np.int8] = np.concatenate([series.split for series in model.learn])
-    train, calib = (int(np.count_nonzero(split == kind)) for kind in (Split.TRAIN, Split.CALIB))
+    train, calib = (
+        sum(int(np.count_nonzero(series.split == kind)) for series in model.learn)
+        for kind in (Split.TRAIN, Split.CALIB)
+    )
     if not calib or not train:
         return Calibration()
     return Calibration(holdout=calib / (train + calib))
