@@ -9,6 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import jax
 import numpy as np
 
 from benchmarks.detection.contenders import ALWAYS, DEFAULT, Contender, contenders
@@ -28,6 +29,7 @@ from monitor.errors import UsageError
 
 LOADERS: Final[Mapping[str, Callable[..., DataSet]]] = {"skab": skab, "tep": tep, "plant": plant}
 _MOST_MODELS: Final = 20
+_MANY_MODELS: Final = 4
 _OF_ONES_OWN: Final = (DEFAULT, "pca", "var")
 """On somebody's own data, unless scorers are named: the default, and two cheap peers."""
 
@@ -112,6 +114,8 @@ def work(task: Task) -> Result:
     contenders()  # registers the baselines, in a process of its own too
     dataset = _load(task.dataset, task.data, task.quick)
     executed = _executed(dataset, task)
+    if len(dataset.models) > _MANY_MODELS:
+        jax.clear_caches()  # every model has shapes of its own: kept, they would take gigabytes over the tasks
     if task.scores is not None:
         write_scores(task.scores / dataset.name, executed.outcomes)
     return Result(
