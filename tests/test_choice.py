@@ -234,6 +234,8 @@ def test_a_bias_of_two_is_two_sigma_and_a_disturbance_keeps_the_correlations() -
         for kind in ("bias", "disturbance")
     )
     np.testing.assert_allclose(np.abs(bias), [[0, 2, 0, 0]] * LENGTH, atol=1e-6)
+    first = plot.planting.planted(Case("bias", 1, place))[0].reshape(4, *before.shape)[2, 0] - before[0]
+    np.testing.assert_allclose(np.abs(first[-2:]), [[0, 0, 0, 0], [0, 2, 0, 0]], atol=1e-6)
     np.testing.assert_allclose(np.abs(disturbance), 2.0, atol=0.1, err_msg="all move with one another")
 
 
@@ -247,12 +249,12 @@ def test_faults_without_effect_are_seen_as_often_as_chance_and_large_ones_always
     places = np.array([case.place for case in cases])[:, None] + np.arange(SPAN)
     same = np.repeat(score[places][:, None], 4, axis=1)
     quiet = sensitivity(
-        [on_scale(Raw(score, same), plot.held, 0.1)], plot.held, cases, Scoring(smoothing=0.5), 0.1
+        [on_scale(Raw(score, same), plot.held, 0.1)], plot.held, cases, Scoring(smoothing=0.1), 0.1
     )
     assert 0.0 < quiet.by_chance < 1.0, "or this shows nothing"
     assert np.mean(list(quiet.sizes.values())) == pytest.approx(quiet.by_chance)
     raised = on_scale(Raw(score, same + 100.0), plot.held, 0.1)
-    loud = sensitivity([raised], plot.held, cases, Scoring(smoothing=0.5), 0.1)
+    loud = sensitivity([raised], plot.held, cases, Scoring(smoothing=0.1), 0.1)
     assert (loud.overall, loud.delay) == (1.0, 3.0)
     assert loud.realised == quiet.realised
     assert set(loud.kinds.values()) == {1.0}
