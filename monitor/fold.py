@@ -55,6 +55,7 @@ class Rated(NamedTuple):
         high: [W, D] upper end.
         sigma: [W, D] one standard deviation of normal around the expected value.
         outside: [W, D] bool, an observed sensor is outside its normal band.
+        away: [W, D] squared distance from expected, in standard deviations; 0 where masked.
         masked: [W, D] bool, a sensor is not observed at the window's end.
         left: [W, D] since when each sensor has been outside its normal band, ns since the epoch; `INSIDE` where it
             has not.
@@ -81,6 +82,7 @@ class Rated(NamedTuple):
     high: NDArray[np.float32]
     sigma: NDArray[np.float32]
     outside: NDArray[np.bool_]
+    away: NDArray[np.float64]
     masked: NDArray[np.bool_]
     left: NDArray[np.int64]
     scorer_ratio: NDArray[np.float64]
@@ -286,6 +288,8 @@ class Fold:
         for name in ("contributions", "expected", "low", "high", "sigma"):
             getattr(rated, name)[kept] = getattr(scored, name)[finite]
         value, rated.masked[kept] = ready.values[kept, -1], ~ready.mask[kept, -1]
+        away = np.square((value - rated.expected[kept]) / rated.sigma[kept], dtype=np.float64)
+        rated.away[kept] = np.where(rated.masked[kept], 0.0, away)
         rated.outside[kept] = ~rated.masked[kept] & ((value < rated.low[kept]) | (value > rated.high[kept]))
         rated.on_scale[kept] = model.scales.on_scale(scored.score[finite], ready.maturity[kept])
         rated.rank[kept] = model.scales.ranks(rated.on_scale[kept])
@@ -375,7 +379,7 @@ class Fold:
         scored, its = windows[yes], rows[yes]
         ratios = adaptation.scorer_ratios(its, rated.on_scale[scored])
         combined = adaptation.combine(ratios)
-        parts = _parts(rated.contributions[scored], ratios, combined)
+        parts = _parts(rated.contributions[scored], rated.away[scored], ratios, combined)
         smooth = self.smoother.step(its, slot[yes], segment[yes], combined, parts)
         rated.share[scored] = self.smoother.shares(its)
         rated.left[scored] = self.excursions.step(
@@ -464,10 +468,18 @@ class Fold:
 
 
 def _parts(
-    contributions: NDArray[np.float32], ratios: NDArray[np.float64], combined: NDArray[np.float64]
+    contributions: NDArray[np.float32],
+    away: NDArray[np.float64],
+    ratios: NDArray[np.float64],
+    combined: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """What each sensor has [n, D] in the combined ratio, by the scorer with the largest one; none below 0."""
-    leading = contributions[np.arange(len(ratios)), np.argmax(ratios, axis=1)].astype(np.float64)
+    """What each sensor has [n, D] in the combined ratio; none below 0.
+
+    By the contributions of the scorer with the largest ratio, weighted by how far each sensor is from what the trusted
+    ones let one expect: with several sensors at fault a contribution, which corrects one sensor alone, also falls on
+    sensors that are as they should be.
+    """
+    leading = contributions[np.arange(len(ratios)), np.argmax(ratios, axis=1)] * (1.0 + away)
     total = leading.sum(axis=1, keepdims=True)
     share = np.divide(leading, total, out=np.zeros_like(leading), where=total > 0)
     return share * np.maximum(combined, 0.0)[:, None]
@@ -522,6 +534,7 @@ def _empty_rated(windows: int, scorers: int, sensors: int) -> Rated:
         high=np.full((windows, sensors), np.nan, np.float32),
         sigma=np.full((windows, sensors), np.nan, np.float32),
         outside=np.zeros((windows, sensors), np.bool_),
+        away=np.zeros((windows, sensors)),
         masked=np.zeros((windows, sensors), np.bool_),
         left=np.full((windows, sensors), INSIDE, np.int64),
         scorer_ratio=unknown(windows, scorers),

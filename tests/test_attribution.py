@@ -91,3 +91,12 @@ def test_what_is_told_does_not_depend_on_how_the_stream_is_cut() -> None:
     values[300:, 1] += 12.0
     values[310:, 2] += 12.0
     assert told(values) == told(values, tuple(range(290, 420, 7)))
+
+
+@pytest.mark.parametrize("shift", [(9.0, -9.0, 0.0, 0.0), (0.0, 9.0, 0.0, 9.0)])
+def test_with_several_sensors_at_fault_none_that_is_as_it_should_be_is_named_before_them(shift: Any) -> None:
+    values = autoregressive(6, 400, 4)
+    values[300:] += shift
+    _, trace = run(monitor().pipeline(), batch_of({"plant/x": values}))
+    share, faulty = trace.contributions[trace.end >= START + 330 * SECOND], np.array(shift) != 0
+    assert (share[:, faulty].min(axis=1) > share[:, ~faulty].max(axis=1)).all()
