@@ -46,7 +46,9 @@ class Rated(NamedTuple):
         known: [W] bool, coverage can be judged: trained and mature.
         scored: [W] bool.
         score: [W, S] raw scores.
-        on_scale: [W, S] scores on the bundle's ratio scale.
+        on_scale: [W, S] scores on the bundle's ratio scale, the effect of masked sensors taken back.
+        mask_shift: [W, S] that effect: the score's own ratio is mask_shift + mask_stretch * on_scale.
+        mask_stretch: [W, S].
         rank: [W, S] calibration ranks.
         contributions: [W, S, D], as each scorer gives them.
         share: [W, D] each sensor's share in the smoothed ratio, summing to 1.
@@ -74,6 +76,8 @@ class Rated(NamedTuple):
     scored: NDArray[np.bool_]
     score: NDArray[np.float64]
     on_scale: NDArray[np.float64]
+    mask_shift: NDArray[np.float64]
+    mask_stretch: NDArray[np.float64]
     rank: NDArray[np.float64]
     contributions: NDArray[np.float32]
     share: NDArray[np.float64]
@@ -267,11 +271,11 @@ class Fold:
         z = np.where(usable, model.trajectory.z(values, group, index), np.float32(0))
         weight = np.where(usable, slots.real[:, model.columns], np.float32(0))
         ready = self.history.push(slots.row, slots.slot, slots.fresh, z, usable, weight)
-        rated, not_finite = self._rate(slots, group, ready)
-        counts = {"NON_FINITE_SCORE": not_finite} if not_finite else {}
+        rated, counts = self._rate(slots, group, ready)
         return Pass(slots, faults, group, index, rated, contexts), counts
 
-    def _rate(self, slots: Slots, group: NDArray[np.int32], ready: Ready) -> tuple[Rated, int]:
+    def _rate(self, slots: Slots, group: NDArray[np.int32], ready: Ready) -> tuple[Rated, dict[str, int]]:
+        """Windows as scored, and how many were not finite, or had more sensors masked than the rate is promised for."""
         model, window = self.model, self.settings.window
         in_batch = slots.batch_start[ready.last] >= 0
         needed = np.where(in_batch, model.scales.maturity[0], window.length)
@@ -291,9 +295,16 @@ class Fold:
         away = np.square((value - rated.expected[kept]) / rated.sigma[kept], dtype=np.float64)
         rated.away[kept] = np.where(rated.masked[kept], 0.0, away)
         rated.outside[kept] = ~rated.masked[kept] & ((value < rated.low[kept]) | (value > rated.high[kept]))
-        rated.on_scale[kept] = model.scales.on_scale(scored.score[finite], ready.maturity[kept])
+        on_scale = model.scales.on_scale(scored.score[finite], ready.maturity[kept])
+        effect = model.scales.masks.effect(ready.mask[kept], ready.maturity[kept])
+        rated.on_scale[kept] = (on_scale - effect.shift) / effect.stretch
+        rated.mask_shift[kept], rated.mask_stretch[kept] = effect.shift, effect.stretch
         rated.rank[kept] = model.scales.ranks(rated.on_scale[kept])
-        return rated, len(chosen) - len(kept)
+        counts = {
+            "NON_FINITE_SCORE": len(chosen) - len(kept),
+            "DEGRADED": int(np.count_nonzero(effect.degraded)),
+        }
+        return rated, {name: count for name, count in counts.items() if count}
 
     def _act(self, done: Pass) -> tuple[list[Happening], list[tuple[AdaptationEvent, int]]]:
         """Everything behind the scores, per asset in order of time; assets side by side in each step."""
@@ -392,7 +403,8 @@ class Fold:
             self.incidents.open_any(its, Kind.ANOMALY),
         )
         rated.scorer_ratio[scored] = ratios
-        rated.ratio[scored] = adaptation.final_ratio(its, smooth)
+        steady = self.model.scales.ages.steady(smooth, self.smoother.ages(its))
+        rated.ratio[scored] = adaptation.final_ratio(its, steady)
 
     def _conditions(
         self, rated: Rated, windows: NDArray[np.int64], rows: NDArray[np.int32]
@@ -526,6 +538,8 @@ def _empty_rated(windows: int, scorers: int, sensors: int) -> Rated:
         scored=np.zeros(windows, np.bool_),
         score=unknown(windows, scorers),
         on_scale=unknown(windows, scorers),
+        mask_shift=unknown(windows, scorers),
+        mask_stretch=unknown(windows, scorers),
         rank=unknown(windows, scorers),
         contributions=np.zeros((windows, scorers, sensors), np.float32),
         share=np.zeros((windows, sensors)),

@@ -18,7 +18,9 @@ from models.program import Program, Scored, compile_program
 from models.trajectory import UNTRAINED, Trajectory
 from monitor.errors import ConfigurationError
 from monitor.settings import SCORED_ROLES, AssetClass
+from monitor.thresholds.ages import Ages
 from monitor.thresholds.declared import TrainedContexts
+from monitor.thresholds.masks import Masks
 from monitor.thresholds.threshold import rank
 
 Group = tuple[str | None, str | None]
@@ -38,6 +40,10 @@ class Scales(NamedTuple):
         final_scores: [n] float64, the sorted calibration values of the final ratio.
         tau: autocorrelation time of exceedances of the final limit, in windows.
         rank_tau: autocorrelation time of the scorers' calibration ranks, the longest of them, in windows.
+        ages: median and limit of the combined, smoothed ratio while its average is young; what `ages.steady` gives
+            is compared with `final_median` and `final_limit`.
+        masks: what masked sensors do to each scorer's ratios; it is taken back from `on_scale`'s ratios
+            before they are combined.
     """
 
     maturity: NDArray[np.int64]
@@ -49,6 +55,8 @@ class Scales(NamedTuple):
     final_scores: NDArray[np.float64]
     tau: float
     rank_tau: float
+    ages: Ages
+    masks: Masks
 
     def on_scale(self, scores: NDArray[np.floating[Any]], maturity: NDArray[np.int32]) -> NDArray[np.float64]:
         """Raw scores [W, S] on each scorer's ratio scale, by the windows' maturity [W]."""
@@ -73,6 +81,11 @@ class Scales(NamedTuple):
             "limit": self.limit,
             "final_scores": self.final_scores,
             "final": np.array([self.final_median, self.final_limit, self.tau, self.rank_tau]),
+            "age_median": self.ages.median,
+            "age_limit": self.ages.limit,
+            "mask_profile": self.masks.profile,
+            "mask_shift": self.masks.shift,
+            "mask_stretch": self.masks.stretch,
         } | {f"scores_{s}": scores for s, scores in enumerate(self.scores)}
 
     @classmethod
@@ -89,6 +102,8 @@ class Scales(NamedTuple):
             final_scores=arrays["final_scores"],
             tau=tau,
             rank_tau=rank_tau,
+            ages=Ages(arrays["age_median"], arrays["age_limit"]),
+            masks=Masks(arrays["mask_profile"], arrays["mask_shift"], arrays["mask_stretch"]),
         )
 
 

@@ -207,7 +207,8 @@ def test_the_same_holds_for_several_assets_side_by_side() -> None:
 def test_the_limit_is_the_nu_quantile_of_what_a_person_gets_from_the_live_scores(case: Case) -> None:
     """From raw scores on: scaled by maturity, combined, smoothed, and the order statistic taken, by hand."""
     trace, scales, scoring = case.trace, case.world.model.scales, case.world.asset_class.scoring
-    smoothed, before, start = list[float](), 0.0, None
+    smoothed, before, start, youth = list[float](), 0.0, None, 0
+    steady = scales.ages.median[-1], scales.ages.limit[-1]
     for w in np.flatnonzero(trace.scored):
         kind = max(k for k, least in enumerate(scales.maturity.tolist()) if min(LENGTH, case.age[w]) >= least)
         own = [
@@ -216,11 +217,13 @@ def test_the_limit_is_the_nu_quantile_of_what_a_person_gets_from_the_live_scores
             for s in range(2)
         ]
         began = second_of(int(trace.end[w])) - int(case.age[w])
-        before, start = 0.0 if began != start else before, began
+        before, youth, start = (0.0, 1, began) if began != start else (before, youth + 1, began)
         before = scoring.smoothing * {"any": max, "all": min}[scoring.combine](own) + (
             (1 - scoring.smoothing) * before
         )
-        smoothed.append(before)
+        age = min(youth, len(scales.ages.median)) - 1
+        young = (before - scales.ages.median[age]) / (scales.ages.limit[age] - scales.ages.median[age])
+        smoothed.append(steady[0] + young * (steady[1] - steady[0]))
     limit, median = order_statistic(np.array(smoothed), NU), float(np.median(smoothed))
     assert case.world.trained.estimate.threshold == pytest.approx(limit, rel=1e-12)
     assert case.world.trained.estimate.median == pytest.approx(median, rel=1e-12)

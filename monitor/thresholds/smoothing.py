@@ -32,6 +32,7 @@ class Smoother:
                 ("value", np.float64, ()),
                 ("slot", np.int64, ()),
                 ("segment", np.int64, ()),
+                ("age", np.int64, ()),
                 ("parts", np.float64, (parts,)),
             ],
             {"slot": _NEVER, "segment": _NEVER},
@@ -76,10 +77,15 @@ class Smoother:
         before = np.where(restart, 0.0, table["value"][rows])
         smoothed = self._weight * value + (1.0 - self._weight) * before
         table["value"][rows], table["slot"][rows], table["segment"][rows] = smoothed, slot, segment
+        table["age"][rows] = np.where(restart, 0, table["age"][rows]) + 1
         if parts is not None:
             past = np.where(restart[:, None], 0.0, table["parts"][rows])
             table["parts"][rows] = self._weight * parts + (1.0 - self._weight) * past
         return smoothed
+
+    def ages(self, rows: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Windows [n] since the average restarted, 1 for the first."""
+        return self._table["age"][rows]
 
     def shares(self, rows: NDArray[np.int32]) -> NDArray[np.float64]:
         """Each sensor's share [n, D] in the smoothed ratio, summing to 1; 0 where nothing stands out."""

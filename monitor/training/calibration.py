@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from monitor.model import Scales
 from monitor.settings import AssetClass
+from monitor.thresholds.ages import Ages, fit_ages
+from monitor.thresholds.masks import Masks
 from monitor.thresholds.reestimate import combine
 from monitor.thresholds.smoothing import Smoother
 from monitor.thresholds.threshold import (
@@ -25,6 +27,7 @@ from monitor.thresholds.threshold import (
     ratio,
 )
 from monitor.training.history import least_maturity
+from monitor.training.masking import Missing, Study, masks_of
 from monitor.training.scores import Scored
 
 _MAX_KEPT = 65_536
@@ -47,19 +50,55 @@ class Calibrated(NamedTuple):
     ratios: NDArray[np.float64]
 
 
-def from_parts(asset_class: AssetClass, scale: Scored, limit: Scored, names: Sequence[str]) -> Calibrated:
+class Evidence(NamedTuple):
+    """What calibration rests on, besides scores.
+
+    Attributes:
+        studies: of masks.
+        missing: what was masked in the history itself.
+        names: of the scorers.
+    """
+
+    studies: list[Study]
+    missing: Missing
+    names: Sequence[str]
+
+
+class _Ratios(NamedTuple):
+    """Calibration ratios.
+
+    Attributes:
+        scales: the scorers' scales that they are on, without a limit yet.
+        scale: the windows that set those scales.
+        limit: the windows that set the limit.
+        limit_ratios: [W, S] theirs, on scales that they did not fit.
+        every: [n, S] all calibration ratios, for ranks.
+        source: where they came from.
+    """
+
+    scales: Scales
+    scale: Scored
+    limit: Scored
+    limit_ratios: NDArray[np.float64]
+    every: NDArray[np.float64]
+    source: str
+
+
+def from_parts(asset_class: AssetClass, scale: Scored, limit: Scored, evidence: Evidence) -> Calibrated:
     """Each scorer's scale from one held-out part, the limit of the combined, smoothed ratio from the other.
 
     Raises:
         ThresholdRefused: too few windows for nu, or scores that hardly differ.
     """
-    blank = _scorer_scales(asset_class, scale)
-    on_scale = blank.on_scale(limit.score, limit.maturity)
-    both = np.concatenate([blank.on_scale(scale.score, scale.maturity), on_scale])
-    return _calibrated(asset_class, blank, scale, names, limit, on_scale, both, "held-out")
+    scales = _with_masks(asset_class, _scorer_scales(asset_class, scale), scale, evidence)
+    limit_ratios, scale_ratios = (_on_scale(scales, part, evidence) for part in (limit, scale))
+    every = np.concatenate([scale_ratios, limit_ratios])
+    return _calibrated(
+        asset_class, _Ratios(scales, scale, limit, limit_ratios, every, "held-out"), evidence.names
+    )
 
 
-def from_folds(asset_class: AssetClass, scored: Scored, names: Sequence[str]) -> Calibrated:
+def from_folds(asset_class: AssetClass, scored: Scored, evidence: Evidence) -> Calibrated:
     """Scales and limit from out-of-fold scores, cross-fitted.
 
     Live, all of them set the scorers' scales. But a fold's ratios, which set the limit, are on the scale of the
@@ -68,62 +107,65 @@ def from_folds(asset_class: AssetClass, scored: Scored, names: Sequence[str]) ->
     Raises:
         ThresholdRefused: too few windows for nu, or scores that hardly differ.
     """
-    blank = _scorer_scales(asset_class, scored)
-    on_scale = np.empty(scored.score.shape)
+    scales = _with_masks(asset_class, _scorer_scales(asset_class, scored), scored, evidence)
+    limit_ratios = np.empty(scored.score.shape)
     for fold in np.unique(scored.fold):
         mine = scored.fold == fold
         others = _scorer_scales(asset_class, _some(scored, ~mine))
-        on_scale[mine] = others.on_scale(scored.score[mine], scored.maturity[mine])
-    every = blank.on_scale(scored.score, scored.maturity)
+        limit_ratios[mine] = others.on_scale(scored.score[mine], scored.maturity[mine])
+    limit_ratios = evidence.missing.taken_back(limit_ratios, scored.closing, scales.masks)
     source = f"out-of-fold ({len(np.unique(scored.fold))} folds)"
-    return _calibrated(asset_class, blank, scored, names, scored, on_scale, every, source)
+    every = _on_scale(scales, scored, evidence)
+    return _calibrated(
+        asset_class, _Ratios(scales, scored, scored, limit_ratios, every, source), evidence.names
+    )
 
 
-def _calibrated(
-    asset_class: AssetClass,
-    blank: Scales,
-    scale: Scored,
-    names: Sequence[str],
-    limit: Scored,
-    on_scale: NDArray[np.float64],
-    every: NDArray[np.float64],
-    source: str,
-) -> Calibrated:
-    """Put together.
-
-    Args:
-        asset_class: its settings.
-        blank: the scorers' scales.
-        scale: the windows that set them.
-        names: of the scorers.
-        limit: the windows that set the limit.
-        on_scale: [W, S] their ratios, on scales that they did not fit.
-        every: [n, S] all calibration ratios, for ranks.
-        source: where the windows came from.
-    """
-    smooth = smoothed(asset_class, limit.row, limit.slot, limit.segment, on_scale)
-    overall = _estimate(asset_class, smooth, limit, f"{source} combined, smoothed ratios")
-    final = ratio(smooth, overall.median, overall.threshold)
-    scales = blank._replace(
-        scores=tuple(_kept(column) for column in every.T),
+def _calibrated(asset_class: AssetClass, ratios: _Ratios, names: Sequence[str]) -> Calibrated:
+    limit, settings = ratios.limit, asset_class.calibration
+    smooth, age = smoothed(asset_class, limit, ratios.limit_ratios)
+    combined = combine(ratios.limit_ratios, asset_class.scoring.combine)
+    ages = fit_ages(combined, age == 1, asset_class.scoring.smoothing, settings.nu)
+    steady = ages.steady(smooth, age)
+    overall = _estimate(asset_class, steady, limit, f"{ratios.source} combined, smoothed ratios")
+    final = ratio(steady, overall.median, overall.threshold)
+    scales = ratios.scales._replace(
+        scores=tuple(_kept(column) for column in ratios.every.T),
         final_median=overall.median,
         final_limit=overall.threshold,
         final_scores=_kept(final),
         tau=overall.tau,
+        ages=ages,
     )
-    scales = scales._replace(rank_tau=_rank_tau(scales.ranks(on_scale), limit))
+    scales = scales._replace(rank_tau=_rank_tau(scales.ranks(ratios.limit_ratios), limit))
     each = {
-        name: _estimate(asset_class, scale.score[:, s], scale, f"{source} scores of {name}")
+        name: _estimate(
+            asset_class, ratios.scale.score[:, s], ratios.scale, f"{ratios.source} scores of {name}"
+        )
         for s, name in enumerate(names)
     }
     return Calibrated(scales, overall, each, final)
+
+
+def _with_masks(asset_class: AssetClass, scales: Scales, scored: Scored, evidence: Evidence) -> Scales:
+    """The scales with the effects of masks, in units of these windows' ratios."""
+    ratios = scales.on_scale(scored.score, scored.maturity)
+    nu, length = asset_class.calibration.nu, asset_class.window.length
+    return scales._replace(masks=masks_of(evidence.studies, length, ratios, nu))
+
+
+def _on_scale(scales: Scales, scored: Scored, evidence: Evidence) -> NDArray[np.float64]:
+    """Ratios [W, S] as live: the effect of masked sensors taken back."""
+    ratios = scales.on_scale(scored.score, scored.maturity)
+    return evidence.missing.taken_back(ratios, scored.closing, scales.masks)
 
 
 def _scorer_scales(asset_class: AssetClass, scored: Scored) -> Scales:
     """Scales that know the scorers' medians and limits only."""
     maturity = _maturity_classes(asset_class, scored)
     median, limits = _scorer_limits(asset_class.calibration.nu, scored, maturity)
-    return Scales(maturity, median, limits, (), 0.0, 1.0, np.zeros(0), 1.0, 1.0)
+    none = Masks.without_effect(len(median), 1, 1)
+    return Scales(maturity, median, limits, (), 0.0, 1.0, np.zeros(0), 1.0, 1.0, Ages.of_no_effect(), none)
 
 
 def _some(scored: Scored, kept: NDArray[np.bool_]) -> Scored:
@@ -132,21 +174,18 @@ def _some(scored: Scored, kept: NDArray[np.bool_]) -> Scored:
 
 
 def smoothed(
-    asset_class: AssetClass,
-    row: NDArray[np.int32],
-    slot: NDArray[np.int64],
-    segment: NDArray[np.int64],
-    ratios: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Combined, smoothed ratios [W] of windows sorted by asset and time, by the stage that runs live."""
+    asset_class: AssetClass, scored: Scored, ratios: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Combined, smoothed ratios [W] of sorted windows and their averages' ages [W], by the stage that runs live."""
     smoother = Smoother(asset_class.scoring.smoothing, asset_class.window.length)
-    smoother.grow(int(row.max()) + 1)
+    smoother.grow(int(scored.row.max()) + 1)
     combined = combine(ratios, asset_class.scoring.combine)
-    out = np.empty(len(row))
-    for w in range(len(row)):
+    out, age = np.empty(len(combined)), np.empty(len(combined), np.int64)
+    for w in range(len(combined)):
         one = slice(w, w + 1)
-        out[one] = smoother.step(row[one], slot[one], segment[one], combined[one])
-    return out
+        out[one] = smoother.step(scored.row[one], scored.slot[one], scored.segment[one], combined[one])
+        age[one] = smoother.ages(scored.row[one])
+    return out, age
 
 
 def _maturity_classes(asset_class: AssetClass, scored: Scored) -> NDArray[np.int64]:

@@ -193,7 +193,10 @@ class Chunk(NamedTuple):
 
 
 def windows_of(asset_class: AssetClass, rows: Rows, normal: Normal) -> Iterator[Chunk]:
-    """Windows that may be scored and that lie in one part as a whole, with their closing slot's index."""
+    """Windows that may teach and that lie in one part as a whole, with their closing slot's index.
+
+    Those that end in a slot that is mostly carried forward or masked are scored live, but teach nothing.
+    """
     slots, window = rows.slots, asset_class.window
     history = History(window.length, window.stride, normal.z.shape[1])
     history.grow(len(rows.assets))
@@ -208,6 +211,7 @@ def windows_of(asset_class: AssetClass, rows: Rows, normal: Normal) -> Iterator[
         oldest = np.maximum(index - ready.maturity + 1, 0)
         fits = (ready.maturity >= needed) & (ready.coverage >= window.min_coverage)
         fits &= normal.part[oldest] == normal.part[index]
+        fits &= normal.weight[index].mean(axis=1) >= window.min_coverage
         yield Chunk(index[fits], ready.values[fits], ready.mask[fits], ready.maturity[fits])
 
 

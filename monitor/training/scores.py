@@ -29,6 +29,7 @@ from monitor.settings import AssetClass
 from monitor.thresholds.threshold import ThresholdRefused
 from monitor.training.fit import Fit
 from monitor.training.history import CHUNK, LIMIT, SCALE, Normal, Rows, folds_of, part_without, windows_of
+from monitor.training.masking import Study, study
 from monitor.training.progress import FoldProgress, TrainingProgress
 
 _SPREAD = 0.9
@@ -46,6 +47,7 @@ class Scored(NamedTuple):
     """Scored windows, sorted by asset and time.
 
     Attributes:
+        closing: [W] index of the last slot.
         row: [W] the asset.
         slot: [W] the last slot.
         segment: [W] slot at which the unbroken stretch began: of the stream, or of the fold.
@@ -55,6 +57,7 @@ class Scored(NamedTuple):
         fold: [W] number of the fold; 0 without folds.
     """
 
+    closing: NDArray[np.int64]
     row: NDArray[np.int32]
     slot: NDArray[np.int64]
     segment: NDArray[np.int64]
@@ -62,6 +65,20 @@ class Scored(NamedTuple):
     maturity: NDArray[np.int32]
     score: NDArray[np.float64]
     fold: NDArray[np.int8]
+
+
+class OutOfFold(NamedTuple):
+    """What the folds gave.
+
+    Attributes:
+        scored: all windows.
+        studies: of masks, one per fold.
+        folds: [M] fold of each slot.
+    """
+
+    scored: Scored
+    studies: list[Study]
+    folds: NDArray[np.int8]
 
 
 def held_out(
@@ -78,7 +95,7 @@ def held_out(
 
 def out_of_fold(
     asset_class: AssetClass, rows: Rows, full: Fit, fit_without: FitWithout, told: TrainingProgress
-) -> Scored:
+) -> OutOfFold:
     """Scores of all the history, each by models that were fitted without its fold, on the full fit's scale.
 
     Args:
@@ -97,6 +114,7 @@ def out_of_fold(
     own = _location_and_spread(_in_sample(program, full.windows))
     parts: list[Scored] = []
     shares: list[float] = []
+    studies: list[Study] = []
     for number in held:
         part = part_without(folds, number)
         fitted = fit_without(part, FoldProgress(told, number, len(held)))
@@ -111,7 +129,8 @@ def out_of_fold(
             )
         )
         shares.append(fitted.available / full.available)
-    return _sorted(_on_full_scale(_joined(parts), own, float(np.mean(shares))))
+        studies.append(study(asset_class, rows, fitted.normal, mine, LIMIT, 1.0 / len(held)))
+    return OutOfFold(_sorted(_on_full_scale(_joined(parts), own, float(np.mean(shares)))), studies, folds)
 
 
 def _on_full_scale(
@@ -184,6 +203,7 @@ def _scored(
             score = program(chunk.values[mine], chunk.mask[mine]).score.astype(np.float64)
             found.append(
                 Scored(
+                    index,
                     slots.row[index],
                     slots.slot[index],
                     normal.segment[index],

@@ -31,7 +31,7 @@ from monitor.settings import AssetClass
 from monitor.thresholds.declared import TrainedContexts
 from monitor.thresholds.threshold import Estimate, ThresholdRefused
 from monitor.training.bands import normal_bands
-from monitor.training.calibration import Calibrated, from_folds, from_parts
+from monitor.training.calibration import Calibrated, Evidence, from_folds, from_parts
 from monitor.training.choice import Choice, resolve
 from monitor.training.fit import Curves, Fit, fit
 from monitor.training.history import (
@@ -45,6 +45,7 @@ from monitor.training.history import (
     groups_of,
     parts_of,
 )
+from monitor.training.masking import Missing, study
 from monitor.training.progress import TrainingProgress
 from monitor.training.scores import held_out, out_of_fold
 
@@ -177,7 +178,9 @@ def _by_parts(
     program = compile_program(fitted.draft)
     told.stage("calibrating")
     scored = held_out(asset_class, rows, fitted.normal, program, told)
-    calibrated = from_parts(asset_class, scored[SCALE], scored[LIMIT], program.scorers)
+    studies = [study(asset_class, rows, fitted.normal, program, SCALE)]
+    evidence = Evidence(studies, Missing(asset_class, rows, fitted.normal), program.scorers)
+    calibrated = from_parts(asset_class, scored[SCALE], scored[LIMIT], evidence)
     counts = {
         "slots": len(part),
         "slots_fit": int(np.count_nonzero(fitted.normal.fits)),
@@ -189,16 +192,18 @@ def _by_parts(
 
 def _by_folds(asset_class: AssetClass, rows: Rows, fit_of: _Fitting, told: TrainingProgress) -> _Learnt:
     fitted = fit_of.whole(told)
-    scored = out_of_fold(asset_class, rows, fitted, fit_of, told)
+    scored, studies, folds = out_of_fold(asset_class, rows, fitted, fit_of, told)
     told.stage("calibrating")
     names = [scorer.name for scorer in fitted.draft.scorers]
+    missing = Missing(asset_class, rows, fitted.normal._replace(part=folds))
     counts = {
         "slots": len(fitted.normal.part),
         "slots_fit": len(fitted.normal.part),
         "folds": len(np.unique(scored.fold)),
         "windows_folds": len(scored.row),
     }
-    return _Learnt(fitted, from_folds(asset_class, scored, names), counts)
+    calibrated = from_folds(asset_class, scored, Evidence(studies, missing, names))
+    return _Learnt(fitted, calibrated, counts)
 
 
 def _explained(trained: Trained, choice: Choice | None) -> Trained:
