@@ -160,8 +160,8 @@ class Calibration(Section, frozen=True):
         method: where calibration scores come from: 'holdout' keeps the history's end from the models; 'folds'
             takes every window's score from models that were fitted without its fold, and fits the bundle's models
             to all of the history; 'auto' is holdout where that is enough for nu, else folds.
-        folds: contiguous folds, at most; each is at least three windows long. null: 10, or 5 if a scorer trains
-            in epochs: more folds cost more fits and leave less to correct.
+        folds: contiguous folds, at most; each is at least three windows long. null: 5, or 10 where rows
+            are few (under 40 per sensor) and no scorer trains in epochs: more folds leave less to correct.
         holdout: share of the history, at its end, that fits no model; its first half sets the scorers'
             scales, its second half the limit of the combined, smoothed ratio.
         enough: n_eff * nu must reach this, or the threshold is called UNCALIBRATED.

@@ -15,6 +15,7 @@ from benchmarks.detection.contract import Run
 SECTIONS: Final[Mapping[str, str]] = {
     "detection": "benchmarks.detection.detect:detection",
     "attribution": "benchmarks.detection.attribution:attribution",
+    "false_alarms": "benchmarks.detection.false_alarms:false_alarms",
 }
 """Where each section's function is, in the order in which they run."""
 

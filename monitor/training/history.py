@@ -29,10 +29,14 @@ FIT, SCALE, LIMIT, FIT_AFTER = 0, 1, 2, 3
 several folds is held out, the fold is LIMIT, what lies before it FIT and what lies behind it FIT_AFTER."""
 _FOLD_WINDOWS = 3
 """A fold is at least so many windows long: the first window of a fold must lie in it as a whole."""
-_FOLDS_AT_ONCE = 10
-"""Folds for scorers that are fitted in one go. With 52 sensors, 500 rows and a VAR(2), 5 folds give .3 nu and 10
-folds 1.1 nu: what is left to correct for the fold models' fewer rows is smaller."""
-_FOLDS_OF_EPOCHS = 5
+_FOLDS = 5
+_FOLDS_OF_FEW = 10
+"""Folds where rows are few and scorers are fitted in one go. With 52 sensors, 500 rows and a VAR(2), 5 folds give .3 nu
+and 10 folds 1.1 nu: what is left to correct for the fold models' fewer rows is smaller."""
+_PLENTY = 40
+"""Rows per sensor from which 5 folds are enough, and fewer windows are lost at the cuts."""
+
+
 CHUNK = 4096
 """Slots that go through the windows at once."""
 
@@ -156,13 +160,14 @@ def parts_of(asset_class: AssetClass, slots: Slots) -> NDArray[np.int8]:
 def folds_of(asset_class: AssetClass, slots: Slots) -> NDArray[np.int8]:
     """Contiguous fold of each slot, as many as asked and as are long enough; a batch goes where it began."""
     longest = len(np.unique(slots.slot)) // (_FOLD_WINDOWS * asset_class.window.length)
-    count = max(2, min(asset_class.calibration.folds or _folds(asset_class), longest))
+    count = max(2, min(asset_class.calibration.folds or _folds(asset_class, len(slots.slot)), longest))
     return _cut(slots, [k / count for k in range(1, count)]).astype(np.int8)
 
 
-def _folds(asset_class: AssetClass) -> int:
-    epochs = (hasattr(get_scorer(name).spec, "epochs") for name in asset_class.scoring.scorers)
-    return _FOLDS_OF_EPOCHS if any(epochs) else _FOLDS_AT_ONCE
+def _folds(asset_class: AssetClass, slots: int) -> int:
+    epochs = any(hasattr(get_scorer(name).spec, "epochs") for name in asset_class.scoring.scorers)
+    plenty = slots >= _PLENTY * len(scored_columns(asset_class))
+    return _FOLDS if epochs or plenty else _FOLDS_OF_FEW
 
 
 def part_without(folds: NDArray[np.int8], held: int) -> NDArray[np.int8]:
