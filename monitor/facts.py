@@ -10,7 +10,7 @@ from connectors.records import NO_CONTEXT, Context
 from monitor.alerting import alert_data
 from monitor.alerting.alerts import Facts, Readings, contributions_of
 from monitor.alerting.incidents import Kind
-from monitor.event_time.checks import Fault
+from monitor.event_time.checks import Fault, untrusted
 from monitor.excursions import INSIDE
 from monitor.fold import Fold, Happening, Pass
 from monitor.quantities import iso_time
@@ -97,7 +97,7 @@ def _contributions(fold: Fold, done: Pass, happening: Happening) -> tuple[alert_
         model.trajectory.inverse(z[w : w + 1], group, index)[0]
         for z in (rated.expected, rated.low, rated.high)
     )
-    masked = done.faults[at, model.columns] != Fault.NONE
+    masked = untrusted(done.faults[at : at + 1])[0, model.columns]
     return contributions_of(
         model.sensors,
         [fold.settings.sensors[name].unit for name in model.sensors],

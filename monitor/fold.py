@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from connectors.records import Batch, Context, Quality
 from monitor.alerting.incidents import Incidents, Kind, Track, Transition
-from monitor.event_time.checks import Fault, SensorChecks
+from monitor.event_time.checks import Fault, SensorChecks, untrusted
 from monitor.event_time.grid import Grid, Refusal, Silence, Slots
 from monitor.event_time.history import History, Ready
 from monitor.event_time.silences import SilenceWatch
@@ -267,7 +267,7 @@ class Fold:
         group = model.grouping.of(contexts, slots.context)
         index = model.grouping.index(slots.slot, slots.batch_start, slots.phase_start)
         values = slots.values[:, model.columns]
-        usable = np.isfinite(values) & (faults[:, model.columns] == Fault.NONE) & (group >= 0)[:, None]
+        usable = np.isfinite(values) & ~untrusted(faults)[:, model.columns] & (group >= 0)[:, None]
         z = np.where(usable, model.trajectory.z(values, group, index), np.float32(0))
         weight = np.where(usable, slots.real[:, model.columns], np.float32(0))
         ready = self.history.push(slots.row, slots.slot, slots.fresh, z, usable, weight)
@@ -454,7 +454,7 @@ class Fold:
         group, index = done.group[at], done.age[at]
         trained = np.maximum(group, 0)
         observed = slots.values[at][:, model.columns]
-        masked = done.faults[at][:, model.columns] != Fault.NONE
+        masked = untrusted(done.faults[at])[:, model.columns]
         return Trace(
             asset_class=self.name,
             sensors=model.sensors,

@@ -13,7 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.records import Quality
-from monitor.event_time.checks import NEVER, Fault, SensorChecks, normal_stuck_slots, stuck_slots
+from monitor.event_time.checks import (
+    NEVER,
+    Fault,
+    SensorChecks,
+    normal_stuck_slots,
+    stuck_slots,
+    untrusted,
+)
 from monitor.event_time.grid import Slots
 from monitor.quantities import Duration
 from monitor.settings import AssetClass, Sensor
@@ -265,3 +272,15 @@ def test_any_cut_and_restore_equals_the_slot_by_slot_oracle(
     for asset in range(3):
         own = [entry for entry in entries if entry[0] == asset]
         assert [found[asset, entry[1]] for entry in own] == oracle(own)
+
+
+def test_many_sensors_that_stand_still_at_once_are_told_and_still_judged() -> None:
+    code = np.full((3, 6), Fault.NONE, np.uint8)
+    code[1, :2] = Fault.STUCK  # a third: each is a sensor's own fault
+    code[2, :3] = Fault.STUCK
+    code[2, 5] = Fault.DEAD
+    assert untrusted(code).tolist() == [
+        [False] * 6,
+        [True, True, False, False, False, False],
+        [False, False, False, False, False, True],
+    ]

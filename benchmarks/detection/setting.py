@@ -8,7 +8,7 @@ down, half of its channels stop.) Sensors that look like set-points or states ar
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,7 +21,6 @@ from monitor.settings import SCORED_ROLES, AssetClass, Calibration, Role, Scorin
 
 Scorers = Mapping[str, Mapping[str, Any]]
 """Options by scorer; empty: the default configuration's."""
-_NEVER: Final = Duration.parse("36500d")
 
 
 def asset_class_of(model: Model, scorers: Scorers, seed: int) -> AssetClass:
@@ -88,7 +87,7 @@ def _proposed(model: Model) -> AssetClass:
         assets=("*",),
         sampling=period,
         sensors={
-            name: Sensor(unit="1", tag=column, role=roles[column], stuck_after=_NEVER)
+            name: Sensor(unit="1", tag=column, role=roles[column])
             for name, column in zip(names, model.sensors, strict=True)
         },
         time=event_time(period),

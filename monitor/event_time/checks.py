@@ -41,9 +41,24 @@ _OF_QUALITY[Quality.BAD] = Fault.BAD_QUALITY
 
 
 class Faults(NamedTuple):
-    """``code`` [M, D] uint8: the `Fault` of every sensor in every slot; a faulty sensor is to be masked."""
+    """``code`` [M, D] uint8: the `Fault` of every sensor in every slot; see `untrusted`."""
 
     code: NDArray[np.uint8]
+
+
+_STANDSTILL = 1 / 3
+
+
+def untrusted(code: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which readings no model may see, [M, D] of the codes of all of an asset's sensors [M, D].
+
+    All faulty ones, with one exception: where over a third of the sensors are STUCK at once, the process stands
+    still, or what is between it and us has frozen. Each is still told as a fault, but what they show is judged:
+    masked, they would leave too little to score just when a plant has tripped.
+    """
+    stuck = code == Fault.STUCK
+    standstill = stuck.sum(axis=1, keepdims=True) > _STANDSTILL * code.shape[1]
+    return (code != Fault.NONE) & ~(stuck & standstill)
 
 
 class _Block(NamedTuple):

@@ -17,7 +17,7 @@ from models.registry import get_scorer
 from models.scaling import Scaling, fit_scaling
 from models.trajectory import Trajectory, fit_trajectory
 from monitor.errors import NuwatchError
-from monitor.event_time.checks import Fault, SensorChecks, normal_stuck_slots, stuck_slots
+from monitor.event_time.checks import SensorChecks, normal_stuck_slots, stuck_slots, untrusted
 from monitor.event_time.grid import Grid, Slots
 from monitor.event_time.history import History
 from monitor.model import Group, Grouping, group_of, scored_columns
@@ -131,7 +131,7 @@ def scaled(
     """The history as z-scores, with the trajectory and the plain scaling of the parts [M] that fit."""
     slots, columns = rows.slots, scored_columns(asset_class)
     values = slots.values[:, columns]
-    usable = np.isfinite(values) & (rows.faults[:, columns] == Fault.NONE)
+    usable = np.isfinite(values) & ~untrusted(rows.faults)[:, columns]
     fits = may_fit(part)
     real = usable & (slots.real[:, columns] > 0)
     sensors = [list(asset_class.sensors.values())[c] for c in columns]
