@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from benchmarks.measure import Contestant, Figure, Scale, race
 from models.bundle import Bundle
 from models.lstm import LstmWeights
-from models.lstm_autoencoder import residuals_of
-from models.lstm_training import Autoencoder, unpack
+from models.lstm_autoencoder import past
+from models.lstm_network import Autoencoder, unpack
 from models.program import Program, compile_program
-from models.residuals import weighed
-from models.scorer import Scores, Windows
+from models.residuals import per_sensor, step_signatures, weighed
+from models.scorer import Scores
 from tests.bundles import random_bundle
 
 Both = tuple[NDArray[np.float32], NDArray[np.bool_]]
@@ -38,13 +38,11 @@ def _against_flax(scale: Scale, shape: tuple[int, int, int], block: int) -> list
     bundle = only(random_bundle(sensors, length, hidden, block), "lstm_autoencoder")
     windows = _windows(scale.windows // block * block or block, shape)
     ours = _warm(bundle)
-    whole = _warm(_decoding_all(bundle, length))
     flax = _flax(bundle)
     return race(
         f"lstm_autoencoder {sensors} x {length} x {hidden}, block {block}",
         [
-            Contestant("nuwatch (feature-major, decodes the tail)", lambda _: ours(*windows)),
-            Contestant("nuwatch, decoding the whole window", lambda _: whole(*windows)),
+            Contestant("nuwatch (feature-major)", lambda _: ours(*windows)),
             Contestant(
                 "flax (batch-major OptimizedLSTMCell, RNN)", lambda _: _in_blocks(flax, block, windows)
             ),
@@ -89,11 +87,6 @@ def only(bundle: Bundle, *names: str) -> Bundle:
     return replace(bundle, scorers=tuple(one for one in bundle.scorers if one.name in names))
 
 
-def _decoding_all(bundle: Bundle, length: int) -> Bundle:
-    scorer = bundle.scorers[0]
-    return replace(bundle, scorers=(scorer._replace(spec=replace(scorer.spec, tail=length)),))
-
-
 def _warm(bundle: Bundle) -> Program:
     program = compile_program(bundle)
     program.warm_up()
@@ -111,15 +104,16 @@ def _flax(bundle: Bundle) -> Any:
     scorer = bundle.scorers[0]
     params = scorer.params
     variables = unpack(LstmWeights(**params["weights"]))
-    network = Autoencoder(scorer.spec.hidden)
+    network = Autoencoder(scorer.spec.hidden, scorer.spec.tail)
+    linear = params["forecast"]
 
     @jax.jit
     def score(variables: Any, values: jax.Array, mask: jax.Array) -> Scores:
-        rebuilt: Any = network.apply(variables, values)
-        off = residuals_of(Windows(values, mask), rebuilt, scorer.spec.tail)
-        last, last_shares = weighed(off.last, off.last_real, params["last_precision"])
-        mean, mean_shares = weighed(off.mean, off.mean_real, params["mean_precision"])
-        return Scores(last + mean, last_shares + mean_shares, off.expected)
+        guess: Any = network.apply(variables, values)
+        expected = past(values, linear) @ linear + guess.corrections[:, -1]
+        residual, real = values[:, -1] - expected, mask[:, -1]
+        squared, shares = weighed(residual, real, params["precision"], step_signatures(linear))
+        return Scores(per_sensor(squared, values.shape[2]), shares, expected)
 
     return lambda values, mask: score(variables, values, mask)
 

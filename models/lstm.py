@@ -1,14 +1,11 @@
 """The LSTM autoencoder's forward pass, feature-major: the fast way to score on a CPU.
 
-    encoder:  [i f o g] = W [h; x_t; 1]            t = 1 .. T, code = the last h
-    decoder:  [i f o g] = V h + U [code; 1]        newest sample first
-    output:   x^_t = O [h; 1]
+    encoder:    [i f o g] = W [h; x_t; 1]           t = 1 .. T - 1
+    forecast:   F h_(T-1)                           what the past adds to the linear forecast of the last sample
 
 The state is [H, B], so one product per step feeds all gates of all windows; i, f and o are halved beforehand,
-``sigmoid(a) = (1 + tanh(a / 2)) / 2``, so that every gate is a tanh; the decoder's input never changes and is
-projected once. The decoder runs backwards in time (Srivastava et al. 2015, arXiv:1502.04681): the newest
-samples, the ones that are scored, come out first, and the older ones need not be decoded at all. Training is
-batch-major in `models.lstm_training`, with the same weights.
+``sigmoid(a) = (1 + tanh(a / 2)) / 2``, so that every gate is a tanh. The decoder is needed in training only,
+which is batch-major in `models.lstm_training`, with the same weights.
 """
 
 from __future__ import annotations
@@ -30,34 +27,34 @@ class LstmWeights(NamedTuple):
         decoder_state: [4H, H] on h.
         decoder_code: [4H, H + 1] on [code; 1].
         output: [D, H + 1] on [h; 1].
+        forecast: [D, H] on the encoder's state before the last sample.
     """
 
     encoder: jax.Array
     decoder_state: jax.Array
     decoder_code: jax.Array
     output: jax.Array
+    forecast: jax.Array
 
 
-def reconstruct_tail(weights: LstmWeights, values: jax.Array, rows: int) -> jax.Array:
-    """Reconstruct the newest samples of windows.
+def correction(weights: LstmWeights, values: jax.Array) -> jax.Array:
+    """What the network adds to the linear forecast of the last sample.
 
     Args:
         weights: packed weights.
-        values: [B, T, D]; B at most `CHUNK` or a multiple of it.
-        rows: how many of the newest samples, at most T.
+        values: [B, T, D]; B at most `CHUNK` or a multiple of it. The last sample is not looked at.
 
     Returns:
-        [B, rows, D], oldest first.
+        [B, D].
     """
     batch, length, sensors = values.shape
     if batch <= CHUNK or batch % CHUNK:
-        return _reconstruct(weights, values, rows)
+        return _correction(weights, values)
     chunks = values.reshape(batch // CHUNK, CHUNK, length, sensors)
-    return jax.lax.map(lambda chunk: _reconstruct(weights, chunk, rows), chunks).reshape(batch, rows, sensors)
+    return jax.lax.map(lambda chunk: _correction(weights, chunk), chunks).reshape(batch, sensors)
 
 
-def encode(weights: LstmWeights, values: jax.Array) -> jax.Array:
-    """The code of windows [B, T, D], feature-major [H, B]."""
+def _correction(weights: LstmWeights, values: jax.Array) -> jax.Array:
     hidden, batch = weights.decoder_state.shape[1], values.shape[0]
     ones = jnp.ones((1, batch), values.dtype)
 
@@ -68,21 +65,8 @@ def encode(weights: LstmWeights, values: jax.Array) -> jax.Array:
         return _cell(weights.encoder @ jnp.concatenate([h, sample, ones]), c), None  # [4H, B]
 
     zeros = jnp.zeros((hidden, batch), values.dtype)
-    return jax.lax.scan(step, (zeros, zeros), jnp.transpose(values, (1, 2, 0)))[0][0]
-
-
-def _reconstruct(weights: LstmWeights, values: jax.Array, rows: int) -> jax.Array:
-    code = encode(weights, values)  # [H, B]
-    ones = jnp.ones((1, code.shape[1]), code.dtype)
-    constant = weights.decoder_code @ jnp.concatenate([code, ones])  # [4H, B]
-
-    def step(state: tuple[jax.Array, jax.Array], _: None) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-        h, c = _cell(weights.decoder_state @ state[0] + constant, state[1])
-        return (h, c), weights.output @ jnp.concatenate([h, ones])  # [D, B]
-
-    zeros = jnp.zeros_like(code)
-    newest_first = jax.lax.scan(step, (zeros, zeros), None, length=rows)[1]  # [rows, D, B]
-    return jnp.transpose(newest_first[::-1], (2, 0, 1))
+    before = jnp.transpose(values[:, :-1, :], (1, 2, 0))  # [T - 1, D, B]
+    return (weights.forecast @ jax.lax.scan(step, (zeros, zeros), before)[0][0]).T
 
 
 def _cell(projected: jax.Array, c: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,24 +1,33 @@
-"""LSTM autoencoder: reconstruct the window, weigh what could not be reconstructed by how rare it normally is.
+"""LSTM autoencoder with a one-step-ahead head: what the past did not let expect, weighed by how rare it is.
 
-A mean squared error over the whole window hides a fault of a few sensors at its end. So only the newest
-samples count, twice: the last sample's residual sees a sudden fault at once, the mean residual of the last
-``tail`` samples sees a small one that stays. Each is weighed by the inverse of its covariance on held-out
-normal windows.
+    x^_t = sum_k A_k x_(t-k) + F h_(t-1)
+
+The encoder's state before the last sample corrects a linear forecast, an autoregressive highway (LSTNet: Lai,
+Chang, Yang & Liu 2018, arXiv:1703.07015). A comes in closed form from the ridge regression of `models.var` and
+F starts at zero, so that training starts at the best linear forecast; what the network adds is scaled by what
+held-out windows confirm, down to nothing. Beside it, in training, the decoder rebuilds the newest samples from
+the code, backwards in time (Srivastava et al. 2015, arXiv:1502.04681): what the state must then carry keeps it
+from fitting the forecast's noise.
+
+Score: the Mahalanobis distance of the last sample from its forecast, per sensor: about 1 while all is normal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from models.covariance import inverse, shrunk_covariance
-from models.lstm import LstmWeights, reconstruct_tail
-from models.residuals import weighed
-from models.scorer import Fitted, Params, Progress, Scorer, Scores, Windows
+from models import var
+from models.covariance import root
+from models.lstm import LstmWeights, correction
+from models.residuals import per_sensor, step_signatures, weighed
+from models.scorer import Fitted, Params, Progress, Scorer, Scores, Windows, silent
 
 
 @dataclass(frozen=True)
@@ -27,59 +36,53 @@ class LstmAutoencoderSpec:
 
     Attributes:
         hidden: units of encoder and decoder (H).
-        tail: newest samples whose mean residual is judged, at most the window's length.
+        tail: newest samples that are reconstructed, at most the window's length.
+        order: samples that the linear forecast looks back at (p).
+        ridge: penalty on the linear forecast's coefficients, as a share of the number of rows.
         epochs: at most so many.
         epoch_windows: windows drawn per epoch.
         batch: windows per gradient step.
         learning_rate: Adam's.
+        weight_decay: AdamW's.
+        dropout: share of the states that the forecasting head does not see at a training step.
+        reconstruction_weight: of the reconstruction's loss beside the forecast's.
         patience: epochs without a better validation loss before training stops.
-        held_out: newest share of the windows, for validation and the residuals' covariances.
+        held_out: newest share of the windows, for validation and the network's share in the forecast.
     """
 
-    hidden: int = 64
+    hidden: int = 32
     tail: int = 8
+    order: int = 3
+    ridge: float = 0.01
     epochs: int = 20
     epoch_windows: int = 4096
     batch: int = 64
-    learning_rate: float = 0.005
+    learning_rate: float = 0.003
+    weight_decay: float = 0.01
+    dropout: float = 0.2
+    reconstruction_weight: float = 0.3
     patience: int = 3
     held_out: float = 0.15
 
 
-class Residuals(NamedTuple):
-    """What the network could not reconstruct, with what was real.
+class Forecast(NamedTuple):
+    """The last samples of windows as forecast, and what they are less that; both [B, D]."""
 
-    Attributes:
-        last: [B, D], of the last sample.
-        last_real: [B, D] bool.
-        mean: [B, D], mean over the real samples of the tail; with fewer of them it is shrunk towards 0, as it
-            varies more.
-        mean_real: [B, D] bool, True where any sample of the tail was real.
-        expected: [B, D], the last sample as reconstructed.
-    """
-
-    last: jax.Array
-    last_real: jax.Array
-    mean: jax.Array
-    mean_real: jax.Array
     expected: jax.Array
+    residual: jax.Array
 
 
-def residuals(weights: LstmWeights, windows: Windows, tail: int) -> Residuals:
-    """Residuals of the newest samples of windows [B, T, D]."""
-    tail = min(tail, windows.values.shape[1])
-    return residuals_of(windows, reconstruct_tail(weights, windows.values, tail), tail)
+def forecast(weights: LstmWeights, linear: jax.Array, windows: Windows) -> Forecast:
+    """Forecast the last sample of windows [B, T, D]; linear [p D, D] is the linear part."""
+    expected = past(windows.values, linear) @ linear + correction(weights, windows.values)
+    return Forecast(expected, windows.values[:, -1, :] - expected)
 
 
-def residuals_of(windows: Windows, rebuilt: jax.Array, tail: int) -> Residuals:
-    """Residuals of windows [B, T, D] from a reconstruction [B, at least tail, D] that ends with them."""
-    rebuilt = rebuilt[:, -tail:, :]
-    tail = rebuilt.shape[1]
-    real = windows.mask[:, -tail:, :]
-    off = jnp.where(real, windows.values[:, -tail:, :] - rebuilt, 0.0)
-    count = jnp.sum(real, axis=1).astype(off.dtype)
-    mean = jnp.sum(off, axis=1) / jnp.sqrt(jnp.maximum(count, 1.0) * tail)
-    return Residuals(off[:, -1, :], real[:, -1, :], mean, count > 0.0, rebuilt[:, -1, :])
+def past(values: jax.Array, linear: jax.Array) -> jax.Array:
+    """The p samples before the last, [B, T, D] -> [B, p D], oldest first."""
+    rows = linear.shape[0]
+    before = values[:, values.shape[1] - 1 - rows // values.shape[2] : -1, :]
+    return before.reshape(values.shape[0], rows)
 
 
 def fit(rng: jax.Array, windows: Windows, spec: LstmAutoencoderSpec, progress: Progress) -> Fitted:
@@ -87,39 +90,103 @@ def fit(rng: jax.Array, windows: Windows, spec: LstmAutoencoderSpec, progress: P
 
     Args:
         rng: key.
-        windows: [N, T, D] in order of time; NumPy views welcome.
+        windows: [N, T, D] in order of time, T > ``spec.order``; NumPy views welcome.
         spec: hyperparameters.
         progress: called after every epoch with the losses.
 
     Returns:
-        ``weights`` (see `LstmWeights`), ``last_precision`` and ``mean_precision`` [D, D]; curves ``train``
-        and ``validation``.
+        ``weights`` (see `LstmWeights`), ``forecast`` [p D, D], ``precision`` [D, D] of the forecast's residuals,
+        and ``share`` [], how much of the network's correction held-out windows confirmed (already within
+        ``weights``); curves ``train`` and ``validation``.
 
     Raises:
         FitRefused: too few windows, or the loss stopped being finite.
     """
-    from models import lstm_training  # here, so that flax and optax stay off the scoring path
+    from models import lstm_training as training  # here, so that flax and optax stay off the scoring path
+    from models.lstm_network import Autoencoder, pack
 
-    plan = lstm_training.TrainingPlan(
-        spec.epochs, spec.epoch_windows, spec.batch, spec.learning_rate, spec.patience, spec.held_out
+    older, newest = training.split_in_time(windows, spec.held_out)
+    plan = training.TrainingPlan(
+        spec.epochs,
+        spec.epoch_windows,
+        spec.batch,
+        spec.learning_rate,
+        spec.weight_decay,
+        spec.patience,
+        spec.reconstruction_weight,
     )
-    trained = lstm_training.train(rng, spec.hidden, windows, plan, progress)
-    weights = lstm_training.pack(trained.variables)
-    _, newest = lstm_training.split_in_time(windows, spec.held_out)
-    return Fitted(
-        {"weights": weights._asdict(), **residual_precisions(weights, newest, spec.tail)}, trained.curves
-    )
+    network = Autoencoder(spec.hidden, min(spec.tail, windows.values.shape[1]), spec.dropout)
+    first = _linear(older, spec)
+    linear = training.Linear(first["forecast"], root(first["precision"]))
+    trained = training.train(rng, network, linear, older, newest, plan, progress)
+    weights = pack(trained.variables)
+    share = confirmed_share(weights, first, newest)
+    weights = weights._replace(forecast=share * weights.forecast)
+    whole = _linear(withoutcorrections(weights, windows), spec)
+    return Fitted({"weights": weights._asdict(), **whole, "share": share}, trained.curves)
 
 
-def residual_precisions(weights: LstmWeights, windows: Windows, tail: int) -> dict[str, jax.Array]:
-    """``last_precision`` and ``mean_precision`` [D, D] of the residuals of normal windows."""
-    one = jax.jit(residuals, static_argnames="tail")
-    parts = [one(weights, chunk, tail=tail) for chunk in in_chunks(windows)]
-    last, mean = (jnp.concatenate([getattr(part, name) for part in parts]) for name in ("last", "mean"))
-    return {
-        "last_precision": inverse(shrunk_covariance(last)),
-        "mean_precision": inverse(shrunk_covariance(mean)),
-    }
+def _linear(windows: Windows, spec: LstmAutoencoderSpec) -> Params:
+    """``forecast`` and ``precision`` of the ridge regression alone."""
+    return var.fit(jax.random.key(0), windows, var.VarSpec(spec.order, spec.ridge), silent).params
+
+
+def confirmed_share(weights: LstmWeights, linear: Params, held: Windows) -> jax.Array:
+    """The share in [0, 1] of the network's corrections that held-out windows confirm.
+
+    With r the linear residual, c the correction and P the precision, ``(r - s c)' P (r - s c)`` is smallest at
+    ``s = sum r'Pc / sum c'Pc``. Three standard errors are taken off the numerator: what chance could explain is
+    not added (these windows also chose the epoch), and few windows leave the linear forecast as it is.
+    """
+    gains, powers = zip(*(_gains(weights, linear, chunk) for chunk in in_chunks(held)), strict=True)
+    gain, power = jnp.concatenate(gains), jnp.sum(jnp.concatenate(powers))
+    sure = jnp.sum(gain) - 3.0 * jnp.std(gain) * gain.shape[0] ** 0.5
+    return jnp.clip(sure / jnp.maximum(power, 1e-12), 0.0, 1.0)
+
+
+def _gains(weights: LstmWeights, linear: Params, windows: Windows) -> tuple[jax.Array, jax.Array]:
+    """``r'Pc`` and ``c'Pc`` of windows, each [B]."""
+    last, real = windows.values[:, -1, :], windows.mask[:, -1, :]
+    left = jnp.where(real, last - past(windows.values, linear["forecast"]) @ linear["forecast"], 0.0)
+    added = jnp.where(real, corrections(weights, windows.values), 0.0)
+    pulled = added @ linear["precision"]
+    return jnp.sum(left * pulled, axis=1), jnp.sum(added * pulled, axis=1)
+
+
+def withoutcorrections(weights: LstmWeights, windows: Windows) -> Windows:
+    """Windows whose last sample lacks what the network adds to its forecast: the linear part's own target."""
+    parts = [chunk.values[:, -1, :] - corrections(weights, chunk.values) for chunk in in_chunks(windows)]
+    values = jnp.asarray(windows.values).at[:, -1, :].set(jnp.concatenate(parts))
+    return Windows(values, windows.mask)
+
+
+corrections = jax.jit(correction)
+
+
+def cross_fitted(windows: Windows, order: int, ridge: float, folds: int = 5) -> jax.Array:
+    """Residuals [N, D] of linear forecasts, each fitted on the other contiguous folds of the windows.
+
+    Residuals of rows that a forecast was fitted on are too small, and most where it fits noise. Masked readings
+    count as imputed.
+    """
+    tail = jnp.asarray(np.asarray(windows.values[:, -1 - order :, :]))
+    fold = jnp.asarray(np.arange(len(tail)) * folds // len(tail))
+    return _cross_fitted(tail.reshape(len(tail), -1), fold, ridge, folds, tail.shape[2])
+
+
+@partial(jax.jit, static_argnums=(3, 4))
+def _cross_fitted(rows: jax.Array, fold: jax.Array, ridge: float, folds: int, sensors: int) -> jax.Array:
+    before, last = rows[:, :-sensors], rows[:, -sensors:]
+    eye = jnp.eye(before.shape[1], dtype=rows.dtype)
+
+    def one(residual: jax.Array, left_out: jax.Array) -> tuple[jax.Array, None]:
+        counts = (fold != left_out).astype(rows.dtype)
+        others = counts[:, None] * before
+        gram = others.T @ others + ridge * jnp.sum(counts) * eye
+        linear = jax.scipy.linalg.solve(gram, others.T @ last, assume_a="pos")
+        return jnp.where((fold == left_out)[:, None], last - before @ linear, residual), None
+
+    return jax.lax.scan(one, jnp.zeros_like(last), jnp.arange(folds))[0]
 
 
 def in_chunks(windows: Windows, size: int = 1024) -> Iterator[Windows]:
@@ -130,11 +197,12 @@ def in_chunks(windows: Windows, size: int = 1024) -> Iterator[Windows]:
 
 
 def score(params: Params, spec: LstmAutoencoderSpec, windows: Windows) -> Scores:
-    """Score windows [B, T, D]; expected is the last sample as reconstructed."""
-    off = residuals(LstmWeights(**params["weights"]), windows, spec.tail)
-    last, last_shares = weighed(off.last, off.last_real, params["last_precision"])
-    mean, mean_shares = weighed(off.mean, off.mean_real, params["mean_precision"])
-    return Scores(last + mean, last_shares + mean_shares, off.expected)
+    """Score windows [B, T, D]; expected is the last sample as forecast."""
+    del spec
+    seen = forecast(LstmWeights(**params["weights"]), params["forecast"], windows)
+    signatures = step_signatures(params["forecast"])
+    squared, contributions = weighed(seen.residual, windows.mask[:, -1, :], params["precision"], signatures)
+    return Scores(per_sensor(squared, seen.residual.shape[1]), contributions, seen.expected)
 
 
 SCORER = Scorer("lstm_autoencoder", LstmAutoencoderSpec, fit, score)

@@ -1,10 +1,13 @@
-"""OC-NN on closeness features: how near to normal each whitened residual of the LSTM autoencoder is.
+"""OC-NN on closeness features: how near to its forecast each whitened residual of the LSTM autoencoder is.
 
-The network is judged by ``y = <w, g(V z)>`` (`models.ocnn_head`) with ``z_j = exp(-u_j^2 / 2 c^2) / sqrt(2
-F)``; u are the autoencoder's residuals, whitened per sensor. On such features normal lies far from the
-origin, which OC-NN needs: on z-scores it is near chance. The encoder's weights stay trainable, anchored by
-the reconstruction loss.
-Score: r - y.
+    u   = P^1/2 (x_t - x^_t)                  the whitened one-step residual
+    z_j = exp(-u_j^2 / 2 c^2) / sqrt(2 D)     closeness: normal lies far from the origin, which OC-NN needs
+    y   = <w, g(V z)>                         (`models.ocnn_head`); a window is anomalous when y < r
+
+On z-scores instead of closeness OC-NN is near chance. The encoder's weights stay trainable, anchored by the
+autoencoder's own losses.
+Score: ``d(y) - d(r)`` with ``d(y) = c sqrt(2 (1 - y / y0))``, y0 the response to no residual at all. It ranks as
+r - y does and has its sign; d is a distance in standard deviations per sensor, as `models.var` scores are.
 
 What the network adds shows only beside two rows over the same features: `score_unweighted` (w = 1) and
 `score_squares` (sum of squares).
@@ -13,9 +16,7 @@ What the network adds shows only beside two rows over the same features: `score_
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from functools import partial
-from typing import NamedTuple
+from dataclasses import dataclass, fields, replace
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +27,9 @@ from models import lstm_autoencoder
 from models.covariance import as_if_all_observed
 from models.imputation import fill
 from models.lstm import LstmWeights
-from models.lstm_autoencoder import LstmAutoencoderSpec, Residuals, in_chunks, residuals
+from models.lstm_autoencoder import Forecast, LstmAutoencoderSpec, forecast
 from models.ocnn_head import ACTIVATIONS, Head, respond
+from models.residuals import per_sensor, step_signatures, weighed
 from models.scorer import FitRefused, Fitted, Params, Progress, Scorer, Scores, Windows
 
 
@@ -42,28 +44,21 @@ class OcnnSpec(LstmAutoencoderSpec):
         activation: g, one of ``linear``, ``relu``, ``sigmoid`` (a hidden bias).
         alternations: epochs of gradient steps, each followed by Theorem 1's r.
         head_steps: steps on w alone before the rest is trained.
-        head_learning_rate: Adam's, for w, V and the encoder together.
-        reconstruction_weight: of the autoencoder's loss beside OC-NN's.
+        head_learning_rate: of the gradient steps on w and V.
+        encoder_learning_rate: Adam's, for the encoder beside them.
+        anchor_weight: of the autoencoder's losses beside OC-NN's.
         min_spread: least standard deviation of y over r that is not a collapse.
     """
 
     nu: float = 0.05
-    width: float = 4.0
+    width: float = 6.0
     activation: str = "linear"
     alternations: int = 4
     head_steps: int = 1000
-    head_learning_rate: float = 0.001
-    reconstruction_weight: float = 1.0
+    head_learning_rate: float = 0.02
+    encoder_learning_rate: float = 0.001
+    anchor_weight: float = 1.0
     min_spread: float = 1e-5
-
-
-class Whitening(NamedTuple):
-    """Inverse covariances of the residuals and their symmetric roots, all [D, D]."""
-
-    last_precision: jax.Array
-    mean_precision: jax.Array
-    last_root: jax.Array
-    mean_root: jax.Array
 
 
 def fit(
@@ -76,12 +71,11 @@ def fit(
         windows: [N, T, D] in order of time; NumPy views welcome.
         spec: hyperparameters.
         progress: called after every epoch, first of the autoencoder, then of the alternation.
-        pretrained: parameters of an `lstm_autoencoder` of the same ``hidden`` and ``tail``; trained here if
-            None.
+        pretrained: parameters of an `lstm_autoencoder` of the same ``hidden``; trained here if None.
 
     Returns:
-        ``weights`` (`LstmWeights`), the `Whitening`, ``w`` [K], ``v`` [K, F], ``r`` []; curves ``loss``,
-        ``r``, ``spread`` and the autoencoder's.
+        The autoencoder's parameters; ``root`` [D, D], which whitens its residuals; ``w`` [K], ``v`` [K, D], ``r``
+        []; curves ``loss``, ``r``, ``spread`` and the autoencoder's.
 
     Raises:
         FitRefused: too few windows, ``pretrained`` of another size, or the network collapsed (see
@@ -107,83 +101,66 @@ def fit(
 
 
 def score(params: Params, spec: OcnnSpec, windows: Windows) -> Scores:
-    """Score windows [B, T, D]; a contribution: how much the score falls when that sensor is corrected."""
+    """Score windows [B, T, D]; a contribution: how much the head's squared distance falls by a correction."""
     head, activation = Head(params["w"], params["v"]), ACTIVATIONS[spec.activation]
-    off, whitening = _residuals(params, spec, windows), whitening_of(params)
-    y = respond(head, features(off, whitening, spec.width), activation)
-    gain = respond(head, _corrected(off, whitening, spec.width), activation) - y[:, None]
-    return Scores(params["r"] - y, jnp.where(off.mean_real, jax.nn.relu(gain), 0.0), off.expected)
+    seen, real = _forecast(params, windows), windows.mask[:, -1, :]
+    whole = complete(seen.residual, real, params["precision"])
+    y = respond(head, closeness(whole @ params["root"], spec.width), activation)
+    off = _distance(head, spec, y) - _distance(head, spec, params["r"])
+    shares = weighed(
+        whole, jnp.ones_like(real), _seen_by(head, params["root"]), step_signatures(params["forecast"])
+    )
+    return Scores(off, jnp.where(real, shares[1], 0.0), seen.expected)
+
+
+def _distance(head: Head, spec: OcnnSpec, y: jax.Array) -> jax.Array:
+    """``c sqrt(2 (1 - y / y0))``: for small residuals and equal weights the root mean square of u."""
+    none = closeness(jnp.zeros(head.v.shape[1], y.dtype), spec.width)
+    missing = 1.0 - y / respond(head, none, ACTIVATIONS[spec.activation])
+    return spec.width * jnp.sqrt(2.0 * jnp.maximum(missing, 0.0))
+
+
+def _seen_by(head: Head, root: jax.Array) -> jax.Array:
+    """The quadratic form [D, D] of residuals that a linear head's response falls by, near normal."""
+    weights = jnp.maximum(head.w @ head.v, 0.0)
+    return (root * (weights / jnp.maximum(jnp.mean(weights), 1e-12))[None, :]) @ root
 
 
 def score_unweighted(params: Params, spec: OcnnSpec, windows: Windows) -> jax.Array:
-    """Baseline [B]: the same features, V = I and w = 1."""
-    return -jnp.sum(features(_residuals(params, spec, windows), whitening_of(params), spec.width), axis=1)
+    """Baseline [B]: the same features, V = I and w = 1, on the same scale."""
+    z = closeness(_whitened(params, windows), spec.width)
+    same = Head(jnp.ones(z.shape[1], z.dtype), jnp.eye(z.shape[1], dtype=z.dtype))
+    return _distance(same, replace(spec, activation="linear"), respond(same, z, ACTIVATIONS["linear"]))
 
 
 def score_squares(params: Params, spec: OcnnSpec, windows: Windows) -> jax.Array:
-    """Baseline [B]: the sum of squares of the same whitened residuals."""
-    off, whitening = _residuals(params, spec, windows), whitening_of(params)
-    return jnp.sum(_whitened(off, whitening) ** 2, axis=1)
+    """Baseline [B]: the root of the mean square of the same whitened residuals."""
+    del spec
+    whitened = _whitened(params, windows)
+    return per_sensor(jnp.sum(whitened**2, axis=1), whitened.shape[1])
 
 
-def _residuals(params: Params, spec: OcnnSpec, windows: Windows) -> Residuals:
-    return residuals(LstmWeights(**params["weights"]), windows, spec.tail)
+def _forecast(params: Params, windows: Windows) -> Forecast:
+    return forecast(LstmWeights(**params["weights"]), params["forecast"], windows)
 
 
-def whitening_of(params: Params) -> Whitening:
-    """The whitening among the parameters."""
-    return Whitening(**{name: params[name] for name in Whitening._fields})
+def _whitened(params: Params, windows: Windows) -> jax.Array:
+    residual = _forecast(params, windows).residual
+    return complete(residual, windows.mask[:, -1, :], params["precision"]) @ params["root"]
 
 
-def features(off: Residuals, whitening: Whitening, width: float) -> jax.Array:
-    """Closeness features z of residuals, [B, F] with F = 2 D; ||z||^2 <= 1/2."""
-    return _closeness(_whitened(off, whitening), width)
-
-
-def _closeness(whitened: jax.Array, width: float) -> jax.Array:
+def closeness(whitened: jax.Array, width: float) -> jax.Array:
+    """Closeness features z [..., D] of whitened residuals; ||z||^2 <= 1/2."""
     return jnp.exp(-0.5 * (whitened / width) ** 2) / (2.0 * whitened.shape[-1]) ** 0.5
 
 
-def _whitened(off: Residuals, whitening: Whitening) -> jax.Array:
-    last, mean = _complete(off, whitening)
-    return jnp.concatenate([last @ whitening.last_root, mean @ whitening.mean_root], axis=1)
-
-
-def _complete(off: Residuals, whitening: Whitening) -> tuple[jax.Array, jax.Array]:
+def complete(residual: jax.Array, real: jax.Array, precision: jax.Array) -> jax.Array:
     """Residuals with masked sensors at their conditional mean, as long as if all were observed."""
-    return (
-        _complete_one(off.last, off.last_real, whitening.last_precision),
-        _complete_one(off.mean, off.mean_real, whitening.mean_precision),
-    )
-
-
-def _complete_one(residual: jax.Array, real: jax.Array, precision: jax.Array) -> jax.Array:
     filled = fill(precision, residual, real)
     distance = jnp.sum(filled * (filled @ precision), axis=1)
     longer = as_if_all_observed(distance, real) / jnp.maximum(distance, 1e-12)
     factor = jnp.where(jnp.all(real, axis=1), 1.0, jnp.sqrt(jnp.maximum(longer, 0.0)))
     return filled * factor[:, None]
-
-
-def _corrected(off: Residuals, whitening: Whitening, width: float) -> jax.Array:
-    """Features after the best correction along each sensor alone, [B, D, F]."""
-    last, mean = _complete(off, whitening)
-    return _closeness(
-        jnp.concatenate(
-            [
-                _correct(last, whitening.last_precision, whitening.last_root),
-                _correct(mean, whitening.mean_precision, whitening.mean_root),
-            ],
-            axis=2,
-        ),
-        width,
-    )
-
-
-def _correct(residual: jax.Array, precision: jax.Array, root: jax.Array) -> jax.Array:
-    """Whitened residuals [B, D (corrected sensor), D]."""
-    step = (residual @ precision) / jnp.diagonal(precision)[None, :]  # [B, D]
-    return (residual @ root)[:, None, :] - step[:, :, None] * root[None, :, :]
 
 
 def refuse_collapse(
@@ -194,7 +171,7 @@ def refuse_collapse(
     Args:
         loss: OC-NN's loss at the end.
         r: Theorem 1's r at the end.
-        y: [N] responses of held-out windows.
+        y: [N] responses of windows.
         first: [N] their responses before training.
         least: least standard deviation of y over r.
 
@@ -212,21 +189,8 @@ def refuse_collapse(
     if wrong or not np.isfinite([loss, r, spread]).all():
         raise FitRefused(
             f"ocnn: collapsed: got {'; '.join(wrong) or 'values that are not finite'}; hint: lower "
-            "head_learning_rate, raise reconstruction_weight, or leave this scorer out"
+            "head_learning_rate, raise anchor_weight, or leave this scorer out"
         )
-
-
-def all_features(weights: LstmWeights, whitening: Whitening, spec: OcnnSpec, windows: Windows) -> jax.Array:
-    """Features of any number of windows, [N, F]."""
-    chunks = in_chunks(windows)
-    return jnp.concatenate([_features_of(weights, whitening, one, spec.width, spec.tail) for one in chunks])
-
-
-@partial(jax.jit, static_argnames=("width", "tail"))
-def _features_of(
-    weights: LstmWeights, whitening: Whitening, windows: Windows, width: float, tail: int
-) -> jax.Array:
-    return features(residuals(weights, windows, tail), whitening, width)
 
 
 SCORER = Scorer("ocnn", OcnnSpec, fit, score, starts_from="lstm_autoencoder")

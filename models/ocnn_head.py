@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -72,6 +73,7 @@ def ocnn_loss(head: Head, anchor: jax.Array, y: jax.Array, r: jax.Array, nu: flo
     return weights + jnp.mean(jax.nn.relu(r - y)) / nu - r
 
 
+@partial(jax.jit, static_argnums=(1, 2))
 def solve_w(features: jax.Array, nu: float, steps: int) -> jax.Array:
     """The best w for fixed features: a convex problem, scikit-learn's linear OneClassSVM.
 

@@ -29,12 +29,15 @@ def random_bundle(sensors: int, length: int, hidden: int, block: int) -> Bundle:
             "decoder_state": draw(4 * hidden, hidden),
             "decoder_code": draw(4 * hidden, hidden + 1),
             "output": draw(sensors, hidden + 1),
+            "forecast": draw(sensors, hidden),
         },
-        "last_precision": precision,
-        "mean_precision": precision,
+        "forecast": draw(3 * sensors, sensors),
+        "precision": precision,
+        "share": jnp.float32(1.0),
     }
-    head = {"w": draw(2 * sensors), "v": draw(2 * sensors, 2 * sensors), "r": jnp.float32(0.1)}
-    ocnn = autoencoder | {"last_root": precision, "mean_root": precision} | head
+    eye = jnp.eye(sensors, dtype=jnp.float32)
+    head = {"w": 1.0 + draw(sensors), "v": eye + 0.1 * draw(sensors, sensors), "r": jnp.float32(0.1)}
+    ocnn = autoencoder | {"root": precision} | head
     pca = {"index": precision, "model": 0.1 * precision, "mean": jnp.float32(sensors)}
     var = {"forecast": draw(VarSpec().order * sensors, sensors), "precision": precision}
     return Bundle(

@@ -16,6 +16,7 @@ SECTIONS: Final[Mapping[str, str]] = {
     "detection": "benchmarks.detection.detect:detection",
     "attribution": "benchmarks.detection.attribution:attribution",
     "false_alarms": "benchmarks.detection.false_alarms:false_alarms",
+    "ablations": "benchmarks.detection.ablations:ablations",
 }
 """Where each section's function is, in the order in which they run."""
 
