@@ -15,7 +15,9 @@ from monitor.excursions import INSIDE
 from monitor.fold import Fold, Happening, Pass
 from monitor.quantities import iso_time
 from monitor.thresholds.adaptation import State
+from monitor.thresholds.adaptation_events import AwaitingApproval, Refused
 from monitor.thresholds.threshold import p_value
+from monitor.thresholds.tracking import Gate
 
 
 class Identity(NamedTuple):
@@ -39,7 +41,10 @@ def facts_of(fold: Fold, done: Pass, happening: Happening, identity: Identity) -
         return Facts(fault=_fault(fold, done, happening), batch=batch)
     window = _window(fold, done, happening)
     model = alert_data.Model(identity.bundle, identity.trained_to, identity.config)
-    drift = alert_data.Drift(state=State(int(done.rated.drift[happening.window])).name)
+    drift = alert_data.Drift(
+        state=State(int(done.rated.drift[happening.window])).name,
+        gate=Gate(int(done.rated.gate[happening.window])).name,
+    )
     if happening.track.kind is Kind.DATA_GAP:
         return Facts(window=window, batch=batch)
     if happening.track.kind is not Kind.ANOMALY:
@@ -53,6 +58,21 @@ def facts_of(fold: Fold, done: Pass, happening: Happening, identity: Identity) -
         model=model,
         batch=batch,
     )
+
+
+def decision_of(event: AwaitingApproval | Refused, version: int) -> alert_data.Decision:
+    """What a person is told of a decision that is wanted, or of something that was not carried out.
+
+    Args:
+        event: of the threshold's life.
+        version: in force.
+    """
+    if isinstance(event, Refused):
+        return alert_data.Decision("REFUSED", event.why, version, None, None)
+    proposed = event.proposed
+    if proposed is None:
+        return alert_data.Decision("WANTED", event.reason, version, None, None)
+    return alert_data.Decision("WANTED", event.reason, version, proposed.version, proposed.new_limit)
 
 
 def _window(fold: Fold, done: Pass, happening: Happening) -> alert_data.Window:

@@ -32,6 +32,7 @@ from monitor.thresholds.adaptation import Adaptation
 from monitor.thresholds.adaptation_events import AdaptationEvent, Command
 from monitor.thresholds.declared import Declarations
 from monitor.thresholds.smoothing import Segments, Smoother
+from monitor.thresholds.tracking import Gate
 from monitor.thresholds.versions import Scale
 from monitor.trace import Trace
 
@@ -67,6 +68,7 @@ class Rated(NamedTuple):
         scorer_limit: [W, S] each scorer's limit in force, on the bundle's ratio scale.
         final_limit: [W] limit in force of the combined, smoothed ratio.
         drift: [W] where the threshold was in its life when the window was judged, codes of `State`.
+        gate: [W] whether the limit followed the scores at this window, codes of `Gate`.
     """
 
     slot: NDArray[np.int64]
@@ -95,6 +97,7 @@ class Rated(NamedTuple):
     scorer_limit: NDArray[np.float64]
     final_limit: NDArray[np.float64]
     drift: NDArray[np.uint8]
+    gate: NDArray[np.uint8]
 
 
 class Pass(NamedTuple):
@@ -184,7 +187,11 @@ class Fold:
         self.adaptation = Adaptation(
             model.program.scorers,
             Scale(
-                model.scales.final_median, model.scales.final_limit, model.scales.tau, model.scales.rank_tau
+                model.scales.final_median,
+                model.scales.final_limit,
+                model.scales.tau,
+                model.scales.rank_tau,
+                model.scales.spread,
             ),
             asset_class,
         )
@@ -445,6 +452,7 @@ class Fold:
             rated.ratio[windows],
             segment,
         )
+        rated.gate[windows] = np.where(rated.scored[windows], self.adaptation.gates(rows), Gate.OFF)
         return [(event, int(windows[np.flatnonzero(rows == event.row)[0]])) for event in events]
 
     def trace(self, done: Pass) -> Trace:
@@ -474,6 +482,8 @@ class Fold:
             sigma=model.trajectory.at(trained, index)[1] * rated.sigma,
             contributions=rated.share.astype(np.float32),
             version=rated.version,
+            limit=rated.final_limit,
+            gate=rated.gate,
             contexts=done.contexts,
             context=slots.context[at],
         )
@@ -557,4 +567,5 @@ def _empty_rated(windows: int, scorers: int, sensors: int) -> Rated:
         scorer_limit=unknown(windows, scorers),
         final_limit=unknown(windows),
         drift=np.zeros(windows, np.uint8),
+        gate=np.zeros(windows, np.uint8),
     )

@@ -64,6 +64,12 @@ class Scales(NamedTuple):
         median, limit = self.median.T[kind], self.limit.T[kind]
         return (scores.astype(np.float64) - median) / (limit - median)
 
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the final ratio in normal, as its quartiles give it: outliers count for nothing."""
+        low, high = np.quantile(self.final_scores, [0.25, 0.75])
+        return float(high - low) / 1.349
+
     def kind(self, maturity: NDArray[np.int32]) -> NDArray[np.int64]:
         """Maturity class [W] of windows; immature ones count as the first class."""
         return np.maximum(np.searchsorted(self.maturity, maturity, side="right") - 1, 0)

@@ -15,17 +15,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.records import Batch, OutRecord, Polled, RawRecord
-from monitor.alerting.alerts import Facts, Origin, build_alert, cloudevent, threshold_event
+from monitor.alerting.alerts import Facts, Origin, build_alert, cloudevent, decision_event, threshold_event
 from monitor.alerting.dead_letters import dead_letter
 from monitor.alerting.incidents import EventName, Kind, Transition, silence_alerts, silence_raised
 from monitor.alerting.severity import severity
 from monitor.alerting.short_form import shorten
 from monitor.event_time.refusals import Refusal
-from monitor.facts import Identity, facts_of
+from monitor.facts import Identity, decision_of, facts_of
 from monitor.fold import Fold, Output
 from monitor.model import Model
 from monitor.settings import Settings
-from monitor.thresholds.adaptation_events import AdaptationEvent, Command, VersionSet
+from monitor.thresholds.adaptation_events import (
+    AdaptationEvent,
+    AwaitingApproval,
+    Command,
+    Refused,
+    VersionSet,
+)
+from monitor.thresholds.tracking import Gate
 from monitor.trace import Trace
 
 MAX_ROWS = 8192
@@ -189,7 +196,11 @@ class Pipeline:
         output = fold.push(batch)
         outcome.counts.update(output.counts)
         outcome.counts["SLOTS"] += len(output.done.slots.row)
-        outcome.counts["WINDOWS"] += int(output.done.rated.scored.sum())
+        rated = output.done.rated
+        outcome.counts["WINDOWS"] += int(rated.scored.sum())
+        outcome.counts["OVER_LIMIT"] += int((rated.ratio > 1.0).sum())
+        gates = np.bincount(rated.gate[rated.scored], minlength=len(Gate)).tolist()
+        outcome.counts.update({f"GATE_{gate.name}": gates[gate] for gate in Gate if gates[gate]})
         outcome.records.extend(self._refused(fold, refusal) for refusal in output.refused)
         heard = np.array([fold.row(batch.assets[number]) for number in np.unique(batch.asset)], np.int32)
         self._ended_silences(fold, heard, output, outcome)
@@ -284,6 +295,11 @@ class Pipeline:
                     time_ns=at_ns,
                     origin=origin,
                 )
+            )
+        elif isinstance(event, AwaitingApproval | Refused):
+            decision = decision_of(event, int(fold.adaptation.version(np.array([event.row]))[0]))
+            outcome.records.append(
+                decision_event(decision, source=self._source, asset=asset, time_ns=at_ns, origin=origin)
             )
 
 

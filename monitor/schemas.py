@@ -18,7 +18,7 @@ from typing import Any, Union, cast
 import msgspec
 from msgspec import Struct
 
-from monitor.alerting.alert_data import AlertEvent, ThresholdEvent
+from monitor.alerting.alert_data import AlertEvent, DecisionEvent, ThresholdEvent
 from monitor.input_data import Columns, DeadLetterHeaders, Frame, Reading
 from monitor.quantities import Duration, Instant
 from monitor.settings import Settings
@@ -59,6 +59,9 @@ def documents() -> dict[str, Schema]:
         f"{FOLDER}/threshold.v1.json": _schema(
             "threshold.v1.json", "A threshold version of nuwatch", ThresholdEvent
         ),
+        f"{FOLDER}/decision.v1.json": _schema(
+            "decision.v1.json", "A decision that nuwatch wants or refused", DecisionEvent
+        ),
         f"{FOLDER}/dead-letter.v1.json": _schema(
             "dead-letter.v1.json", "Headers of a dead letter of nuwatch", DeadLetterHeaders
         ),
@@ -92,7 +95,11 @@ def asyncapi() -> Schema:
                 "sensors", "Sensor records of the plant", ("frame", "reading", "columns", "arrow")
             ),
             "alerts": _channel("nuwatch-alerts", "Events of incidents", ("alert",)),
-            "thresholds": _channel("nuwatch-thresholds", "Versions of thresholds", ("threshold",)),
+            "thresholds": _channel(
+                "nuwatch-thresholds",
+                "Versions of thresholds, and decisions about them",
+                ("threshold", "decision"),
+            ),
             "deadLetters": _channel(
                 "nuwatch-dead-letters", "Records that were not accepted", ("deadLetter",)
             ),
@@ -115,6 +122,11 @@ def asyncapi() -> Schema:
                 "alert": _message("An event of an incident", "alert.v1.json", "application/cloudevents+json"),
                 "threshold": _message(
                     "A version of a threshold", "threshold.v1.json", "application/cloudevents+json"
+                ),
+                "decision": _message(
+                    "A decision that is wanted or was refused",
+                    "decision.v1.json",
+                    "application/cloudevents+json",
                 ),
                 "deadLetter": {
                     "summary": "The original key, value and headers, and why it was not accepted",

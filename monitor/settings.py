@@ -174,6 +174,24 @@ class Calibration(Section, frozen=True):
     enough: float = 16.0
 
 
+class Tracking(Section, frozen=True):
+    """How the limit follows the scores between drifts; the gate is closed while an ANOMALY stands.
+
+    Attributes:
+        enabled: false holds the limit still between two re-estimations, as `re_estimate: approve` does too.
+        rate: steps of the limit, in standard deviations of the normal ratio, per window over the limit (divided by
+            the root of the autocorrelation time). At 0.2 the limit has followed a benign step of half the score
+            within some 500 windows.
+        max_total: the largest factor that it may move the limit by, either way, since the last re-estimation.
+        publish: the limit is published as a new threshold version when it has moved by this share since the last.
+    """
+
+    enabled: bool = True
+    rate: float = 0.2
+    max_total: float = 2.5
+    publish: float = 0.2
+
+
 class DriftSettings(Section, frozen=True):
     """When normal is said to have moved, and what may follow.
 
@@ -183,8 +201,10 @@ class DriftSettings(Section, frozen=True):
         re_estimate: 'guarded' acts when the fault-safe conditions hold; 'approve' always asks a person.
         samples: scores needed for a re-estimation; null: enough for nu (see `calibration.enough`).
         max_step: the largest factor between the old and the new limit in one re-estimation.
-        max_total: the largest factor between the trained and any later limit.
+        max_total: the largest factor between the trained limit and one that follows a drift.
+        max_declared: the same after a declared change, whose cause is known.
         settle: how long after a declared change of context (recipe, phase, set-point) its shift is benign.
+        tracking: how the limit follows the scores between drifts.
     """
 
     detector: Literal["adwin", "page_hinkley", "kswin", "none"] = "adwin"
@@ -192,8 +212,10 @@ class DriftSettings(Section, frozen=True):
     re_estimate: Literal["guarded", "approve"] = "guarded"
     samples: int | None = None
     max_step: float = 1.5
-    max_total: float = 2.0
+    max_total: float = 3.0
+    max_declared: float = 10.0
     settle: Duration = _s("1h")
+    tracking: Tracking = field(default_factory=Tracking)
 
 
 class Alerting(Section, frozen=True):

@@ -35,6 +35,9 @@ class Trace(NamedTuple):
         sigma: [W, D] float64, one standard deviation of normal around it.
         contributions: [W, D] float32, share of each sensor in the score, summing to 1.
         version: [W] int32, the threshold version in force.
+        limit: [W] float64, limit in force of the combined, smoothed ratio, as the limit's tracking moves it.
+        gate: [W] uint8, whether the limit followed the scores at this window, and why not: codes of
+            `monitor.thresholds.tracking.Gate`.
         contexts: the batch contexts that ``context`` points to.
         context: [W] int32, index into ``contexts``.
     """
@@ -57,6 +60,8 @@ class Trace(NamedTuple):
     sigma: NDArray[np.float64]
     contributions: NDArray[np.float32]
     version: NDArray[np.int32]
+    limit: NDArray[np.float64]
+    gate: NDArray[np.uint8]
     contexts: Sequence[Context]
     context: NDArray[np.int32]
 
@@ -75,6 +80,8 @@ _PER_WINDOW = (
     "sigma",
     "contributions",
     "version",
+    "limit",
+    "gate",
 )
 
 

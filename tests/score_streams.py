@@ -13,7 +13,7 @@ import numpy as np
 from scipy.signal import lfilter
 
 from monitor.quantities import Duration
-from monitor.settings import Alerting, AssetClass, Calibration, DriftSettings, Scoring, Sensor
+from monitor.settings import Alerting, AssetClass, Calibration, DriftSettings, Scoring, Sensor, Tracking
 from monitor.thresholds.adaptation import Adaptation
 from monitor.thresholds.adaptation_events import AdaptationEvent
 from monitor.thresholds.versions import Scale
@@ -24,6 +24,8 @@ SCORERS = ("first", "second")
 PHI = 0.6
 WEIGHT = 0.5
 OFF_WINDOWS = 30
+STILL = Tracking(enabled=False)
+"""Limits that only a re-estimation moves, for tests of re-estimations."""
 
 
 def raw_scores(rng: np.random.Generator, windows: int, assets: int) -> np.ndarray:
@@ -40,7 +42,7 @@ def asset_class(nu: float = 0.02, combine: str = "any", **drift) -> AssetClass:
         sensors={"t": Sensor(unit="Cel")},
         scoring=Scoring(combine=combine, smoothing=WEIGHT),
         calibration=Calibration(nu=nu),
-        drift=DriftSettings(**({"settle": Duration(60 * S)} | drift)),
+        drift=DriftSettings(**({"settle": Duration(60 * S), "tracking": STILL} | drift)),
         alerting=Alerting(off_delay=Duration(OFF_WINDOWS * S)),
     )
 

@@ -232,8 +232,8 @@ def test_much_quieter_scores_are_a_persons_decision_too_because_a_frozen_signal_
     assert "a factor of 0." in moved.of(AwaitingApproval)[0][1].reason
 
 
-def test_beyond_max_total_a_declared_change_makes_the_model_stale_and_asks():
-    w = watch()
+def test_beyond_max_declared_a_declared_change_makes_the_model_stale_and_asks():
+    w = watch(max_total=2.0, max_declared=2.0)
     w.run(scores(1, 3000))
     moved = w.run(scores(2, 10_000, shift=1.6), declared_at=[0])
     assert moved.of(VersionSet) == []

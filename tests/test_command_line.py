@@ -103,6 +103,7 @@ def test_wrong_usage_ends_with_2_and_writes_to_stderr(tmp_path: Path) -> None:
         (("settings",), "Configuration of nuwatch"),
         (("alert",), "An alert of nuwatch"),
         (("threshold",), "A threshold version of nuwatch"),
+        (("decision",), "A decision that nuwatch wants or refused"),
         (("dead-letter",), "Headers of a dead letter of nuwatch"),
         (("input",), "A message that nuwatch reads"),
     ],

@@ -49,6 +49,8 @@ def trace_of(
         sigma=np.full((total, width), 0.5),
         contributions=np.full((total, width), 1 / width, np.float32),
         version=np.ones(total, np.int32),
+        limit=np.ones(total),
+        gate=np.ones(total, np.uint8),
         contexts=(NO_CONTEXT,),
         context=np.zeros(total, np.int32),
     )

@@ -139,9 +139,13 @@ class Drift(Data, frozen=True):
     Attributes:
         state: STABLE, DRIFT (normal has moved, the old threshold is in force), REFITTING, or AWAITING (a person
             has to decide).
+        gate: whether the limit follows the scores: OPEN, CAPPED (open, but it has moved as far as it may), BUSY
+            (closed, because over 25 % of the last 40 windows are over the limit), STANDS (closed, because an
+            ANOMALY stands), FAULT (closed, because a SENSOR_FAULT is open) or OFF.
     """
 
     state: str
+    gate: Literal["OFF", "OPEN", "BUSY", "STANDS", "FAULT", "CAPPED"] | UnsetType = UNSET
 
 
 class Model(Data, frozen=True):
@@ -227,7 +231,8 @@ class Threshold(Data, frozen=True):
         n: calibration scores behind it.
         n_eff: their number after autocorrelation; null for the bundle's own limit.
         tau: their autocorrelation time at the limit, in windows; likewise.
-        label: CALIBRATED, UNCALIBRATED (fewer scores than nu asks for) or TRAINED (the bundle's own).
+        label: CALIBRATED, UNCALIBRATED (fewer scores than nu asks for), TRAINED (the bundle's own) or TRACKED (it
+            followed the scores).
         low: lower end of the limit's interval.
         high: upper end.
         start: window end of the first calibration score; null where unknown.
@@ -238,6 +243,7 @@ class Threshold(Data, frozen=True):
         step: factor between the two, read on the new calibration scores; null for a rollback.
         approved_by: 'rule', or the person's name.
         scales: medians and limits of the combined ratio and of the scorers behind it.
+        realised: share of windows over the limit since the version before; only where it followed the scores.
         truncated: true where a text was cut or a part left out to keep the event small.
     """
 
@@ -246,7 +252,7 @@ class Threshold(Data, frozen=True):
     n: int
     n_eff: float | None
     tau: float | None
-    label: Literal["CALIBRATED", "UNCALIBRATED", "TRAINED"]
+    label: Literal["CALIBRATED", "UNCALIBRATED", "TRAINED", "TRACKED"]
     low: float | None
     high: float | None
     start: Time | None
@@ -257,6 +263,29 @@ class Threshold(Data, frozen=True):
     step: float | None
     approved_by: str
     scales: dict[str, Any]
+    realised: float | UnsetType = UNSET
+    truncated: bool | UnsetType = UNSET
+
+
+class Decision(Data, frozen=True):
+    """What a person should know of a limit that did not move, or not yet.
+
+    Attributes:
+        outcome: WANTED (a person has to decide), or REFUSED (a re-estimation or a person's command was not carried
+            out).
+        reason: why.
+        version: the threshold version in force.
+        proposed: the version that an approval puts in force at once; null where an approval allows collecting, and
+            the limit follows when enough has come.
+        limit: the proposed version's limit, in trained ratios; null likewise.
+        truncated: true where a text was cut to keep the event small.
+    """
+
+    outcome: Literal["WANTED", "REFUSED"]
+    reason: str
+    version: int
+    proposed: int | None
+    limit: float | None
     truncated: bool | UnsetType = UNSET
 
 
@@ -320,3 +349,17 @@ class ThresholdEvent(Event, frozen=True, kw_only=True):
     type: Literal["nuwatch.threshold.v1"]
     dataschema: Literal["threshold.v1.json"]
     data: Threshold
+
+
+class DecisionEvent(Event, frozen=True, kw_only=True):
+    """A decision that is wanted or was refused, as a CloudEvent.
+
+    Attributes:
+        type: what ``data`` is.
+        dataschema: file name of this schema.
+        data: the decision.
+    """
+
+    type: Literal["nuwatch.decision.v1"]
+    dataschema: Literal["decision.v1.json"]
+    data: Decision

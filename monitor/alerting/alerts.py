@@ -22,6 +22,8 @@ from monitor.alerting.alert_data import (
     AlertEvent,
     Batch,
     Contribution,
+    Decision,
+    DecisionEvent,
     Drift,
     Event,
     Fault,
@@ -44,6 +46,8 @@ __all__ = [
     "AlertEvent",
     "Batch",
     "Contribution",
+    "Decision",
+    "DecisionEvent",
     "Drift",
     "EventName",
     "Facts",
@@ -63,8 +67,10 @@ __all__ = [
     "build_alert",
     "cloudevent",
     "contributions_of",
+    "decision_event",
     "incident_id",
     "parse_alert",
+    "parse_decision",
     "parse_threshold",
     "severity",
     "threshold_event",
@@ -271,6 +277,29 @@ def threshold_event(
     return _record(Channel.THRESHOLDS, event)
 
 
+def decision_event(decision: Decision, *, source: str, asset: str, time_ns: int, origin: Origin) -> OutRecord:
+    """A decision that is wanted or was refused, as a record of the threshold channel, keyed by asset.
+
+    Its id names source, asset, outcome, reason and time.
+
+    Args:
+        decision: what to publish.
+        source: /nuwatch/<site>.
+        asset: the asset's name.
+        time_ns: event time, ns since the epoch.
+        origin: where it came from.
+    """
+    name = _name(source, asset, "DECISION", decision.outcome, decision.reason, time_ns)
+    event = DecisionEvent(
+        id=alert_id(str(name), 1),
+        type="nuwatch.decision.v1",
+        dataschema="decision.v1.json",
+        data=decision,
+        **_envelope(source, asset, time_ns, 1, origin),
+    )
+    return _record(Channel.THRESHOLDS, event)
+
+
 def parse_alert(value: bytes) -> AlertEvent:
     """Read a record of the alert channel.
 
@@ -289,8 +318,18 @@ def parse_threshold(value: bytes) -> ThresholdEvent:
     return _THRESHOLDS.decode(value)
 
 
+def parse_decision(value: bytes) -> DecisionEvent:
+    """Read a decision of the threshold channel.
+
+    Raises:
+        msgspec.DecodeError: it is no JSON, or no decision of this version.
+    """
+    return _DECISIONS.decode(value)
+
+
 _ALERTS = msgspec.json.Decoder(AlertEvent)
 _THRESHOLDS = msgspec.json.Decoder(ThresholdEvent)
+_DECISIONS = msgspec.json.Decoder(DecisionEvent)
 
 
 def _name(*parts: str | int) -> UUID:

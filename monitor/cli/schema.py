@@ -8,6 +8,7 @@ _DOCUMENTS = {
     "settings": "config/nuwatch.schema.json",
     "alert": "docs/schemas/alert.v1.json",
     "threshold": "docs/schemas/threshold.v1.json",
+    "decision": "docs/schemas/decision.v1.json",
     "dead-letter": "docs/schemas/dead-letter.v1.json",
     "input": "docs/schemas/input.v1.json",
     "asyncapi": "docs/schemas/asyncapi.json",

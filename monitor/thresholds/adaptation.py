@@ -12,8 +12,8 @@ Re-estimation (REFITTING) takes place inside one call and is never seen from out
 ANOMALY that *stands* (`monitor.thresholds.standing`) drops the collection, and nothing is collected until it
 clears, unless the shift was declared (a change of recipe, phase or set-point at most `settle` before the
 exceedances became more than chance) or a person approves. Under a declared change collecting begins when `settle`
-has passed, steps may exceed `max_step` but not `max_total`, and scores that still move are a reason to ask. Only a
-person can pass `max_total`. A re-estimation itself waits until no ANOMALY is open.
+has passed, steps may exceed `max_step` and `max_total` but not `max_declared`, and scores that still move are a
+reason to ask. Only a person can pass that. A re-estimation itself waits until no ANOMALY is open.
 
 | where | what |
 |---|---|
@@ -22,6 +22,7 @@ person can pass `max_total`. A re-estimation itself waits until no ANOMALY is op
 | `drift_watch`, `drift` | the detectors |
 | `collection` | scores for a new limit |
 | `judgement`, `reestimate` | what they would set, and whether the rule may |
+| `tracking` | the limit between drifts |
 | `versions` | what is in force |
 
 Shape letters: n assets of one step (distinct rows, in order of window end per asset), S scorers.
@@ -56,7 +57,8 @@ from monitor.thresholds.judgement import TRIGGERS, Judgement, Permit
 from monitor.thresholds.reestimate import Combine, combine, stationary
 from monitor.thresholds.standing import Standing
 from monitor.thresholds.threshold import ThresholdRefused
-from monitor.thresholds.versions import Scale, Setting, Versions
+from monitor.thresholds.tracking import Tracking
+from monitor.thresholds.versions import Scale, Setting, Versions, distance
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -99,6 +101,7 @@ class Adaptation:
         names, drift, calibration = tuple(scorers), asset_class.drift, asset_class.calibration
         self._how: Combine = asset_class.scoring.combine
         self._settle = drift.settle
+        self._max_total = drift.max_total
         tau = max(1.0, trained.tau)
         period = max(1, math.ceil(trained.rank_tau if trained.rank_tau is not None else tau))
         off = math.ceil(asset_class.alerting.off_delay / (asset_class.sampling * asset_class.window.stride))
@@ -106,6 +109,9 @@ class Adaptation:
         self.standing = Standing(tau, off)
         self.drift_watch = DriftWatch(names, drift, period)
         self.collections = Collections(len(names))
+        alone = drift.tracking.enabled and drift.re_estimate == "guarded"
+        tracking = msgspec.structs.replace(drift.tracking, enabled=alone)
+        self.tracking = Tracking(tracking, calibration.nu, tau, trained.spread)
         self._judgement = Judgement(names, self._how, asset_class.scoring.smoothing, drift, calibration)
         self._needed = self._judgement.needed(tau)
         self._table = Table(
@@ -124,6 +130,7 @@ class Adaptation:
             "standing": self.standing,
             "drift_watch": self.drift_watch,
             "collections": self.collections,
+            "tracking": self.tracking,
         }
 
     # ---- state of assets
@@ -169,11 +176,15 @@ class Adaptation:
 
     def final_ratio(self, rows: Rows, smoothed: Floats) -> Floats:
         """The final ratio [n] of combined, smoothed ratios [n]; 1.0 is the limit."""
-        return self.versions.final_ratio(rows, smoothed)
+        return self.versions.final_ratio(rows, smoothed) / self.tracking.factor(rows)
 
     def limits(self, rows: Rows) -> tuple[Floats, Floats]:
         """Each scorer's limit [n, S] on the bundle's ratio scale (1 as trained), and the combined one [n]."""
-        return self.versions.limits(rows)
+        return self.versions.scorer_limits(rows), self.versions.final_limit(rows, self.tracking.factor(rows))
+
+    def gates(self, rows: Rows) -> NDArray[np.uint8]:
+        """Codes [n] of `Gate` at the assets' last windows."""
+        return self.tracking.gate(rows)
 
     def state(self, row: int) -> str:
         """STABLE, DRIFT or AWAITING."""
@@ -225,7 +236,9 @@ class Adaptation:
         """
         events: list[AdaptationEvent] = [*self.drift_watch.notices(rows)]
         self._follow_declarations(rows, end_ns, declared)
-        newly = self.standing.step(rows, end_ns, eligible & (final > 1.0), eligible, anomaly_open)
+        over, calm = eligible & (final > 1.0), self.standing.calm(rows)
+        newly = self.standing.step(rows, end_ns, over, eligible, anomaly_open)
+        events += self._track(rows, end_ns, over, eligible, calm, newly, fault_open)
         for index in np.flatnonzero(newly):
             events += self._stands(int(rows[index]))
         self._calm(rows[~anomaly_open])
@@ -251,6 +264,29 @@ class Adaptation:
         self._start(row, Permit.APPROVED)
         self._pending[row] = _Pending(None, command.by)
         return []
+
+    # ---- between drifts
+
+    def _track(
+        self,
+        rows: Rows,
+        end_ns: NDArray[np.int64],
+        over: Bools,
+        eligible: Bools,
+        calm: Bools,
+        newly: Bools,
+        fault_open: Bools,
+    ) -> list[AdaptationEvent]:
+        """The limit follows the scores; where it has moved far enough, as a new version."""
+        events, stands = list[AdaptationEvent](), self.standing.stands(rows)
+        moved = self.tracking.step(rows, end_ns, over, eligible, calm, stands, newly, fault_open)
+        for index in np.flatnonzero(moved).tolist():
+            row, factor = int(rows[index]), float(self.tracking.factor(rows[index]))
+            realised = self.tracking.realised(row)
+            version = self.versions.follow(row, factor, realised, int(end_ns[index]))
+            self.tracking.published(row)
+            events.append(VersionSet(row, version))
+        return events
 
     # ---- anomalies and declared changes
 
@@ -376,6 +412,7 @@ class Adaptation:
 
     def _in_force(self, row: int, version: ThresholdVersion) -> VersionSet:
         self.standing.forget(row)
+        self.tracking.restart(row, self._max_total / float(distance(self.versions.total(row))))
         self._settle_down(row)
         return VersionSet(row, version)
 

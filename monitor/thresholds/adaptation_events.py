@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 
 class ThresholdVersion(Struct, frozen=True, kw_only=True):
@@ -16,16 +16,18 @@ class ThresholdVersion(Struct, frozen=True, kw_only=True):
         n: calibration scores behind it; 0 for the bundle's own limit.
         n_eff: their number after autocorrelation; None for the bundle's own.
         tau: their autocorrelation time at the limit, in windows; likewise None.
-        label: 'CALIBRATED' or 'UNCALIBRATED' (fewer scores than nu asks for); 'TRAINED' for the bundle's own.
+        label: 'CALIBRATED' or 'UNCALIBRATED' (fewer scores than nu asks for); 'TRAINED' for the bundle's own; 'TRACKED'
+            where the limit followed the scores.
         low: lower end of the limit's 95 % interval.
         high: upper end.
         start_ns: window end of the first score.
         end_ns: window end of the last.
-        trigger: 'trained', 'drift', 'declared', 'approved' or 'rollback'.
+        trigger: 'trained', 'drift', 'declared', 'approved', 'rollback' or 'tracking'.
         old_limit: the limit before.
         new_limit: the limit from now on.
         step: factor between the two, read on the new calibration scores; None for a rollback.
         approved_by: 'rule', or the person's name.
+        realised: share of windows over the limit since the version before; only where the limit followed the scores.
         scales: median and limit of the combined ratio ('combined') and of every scorer ('scorers', by name, on
             the bundle's ratio scale), from now on.
     """
@@ -35,7 +37,7 @@ class ThresholdVersion(Struct, frozen=True, kw_only=True):
     n: int
     n_eff: float | None
     tau: float | None
-    label: Literal["CALIBRATED", "UNCALIBRATED", "TRAINED"]
+    label: Literal["CALIBRATED", "UNCALIBRATED", "TRAINED", "TRACKED"]
     low: float | None
     high: float | None
     start_ns: int | None
@@ -45,6 +47,7 @@ class ThresholdVersion(Struct, frozen=True, kw_only=True):
     new_limit: float
     step: float | None
     approved_by: str
+    realised: float | UnsetType = UNSET
     scales: dict[str, Any]
 
 

@@ -97,9 +97,14 @@ class Judgement:
             return "re_estimate is 'approve': every new limit is a person's decision"
         if not refitted.estimate.enough and self._drift.samples is None:
             return f"{refitted.estimate.missing} further scores would be needed, more than are kept"
+        alone = permit == Permit.NONE
         for what, factors, most in (
-            ("from the trained limit", refitted.total, self._drift.max_total),
-            ("of the limit", refitted.step, self._drift.max_step if permit == Permit.NONE else math.inf),
+            (
+                "from the trained limit",
+                refitted.total,
+                self._drift.max_total if alone else self._drift.max_declared,
+            ),
+            ("of the limit", refitted.step, self._drift.max_step if alone else math.inf),
         ):
             worst = int(np.argmax(distance(factors)))
             if distance(factors)[worst] > most:

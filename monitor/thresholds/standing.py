@@ -93,6 +93,10 @@ class Standing:
         table["stands"][rows] = stands
         return newly
 
+    def calm(self, rows: Rows) -> Bools:
+        """Whether exceedances are no more than chance [n]."""
+        return self._table["excess"][rows] == 0.0
+
     def stands(self, rows: Rows) -> Bools:
         """Whether an ANOMALY stands [n]."""
         return self._table["stands"][rows]

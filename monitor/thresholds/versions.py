@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from msgspec import Struct
-from numpy.typing import NDArray
+from msgspec import UNSET, Struct
+from numpy.typing import ArrayLike, NDArray
 
 from monitor.table import Table
 from monitor.thresholds.adaptation_events import ThresholdVersion
 from monitor.thresholds.reestimate import Scales
 from monitor.thresholds.threshold import ratio
+from monitor.thresholds.tracking import Realised
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -36,12 +37,14 @@ class Scale(NamedTuple):
         tau: autocorrelation time of the exceedances, in windows; sets sample sizes.
         rank_tau: autocorrelation time of the scorers' ranks, in windows: one rank in so many reaches the drift
             detectors. None: `tau`; but ranks move more slowly than exceedances of a high limit.
+        spread: standard deviation of the final ratio in normal (0.43 of a Gaussian one at nu = 0.01).
     """
 
     final_median: float
     final_limit: float
     tau: float
     rank_tau: float | None = None
+    spread: float = 0.43
 
 
 class Setting(Struct, frozen=True):
@@ -59,14 +62,16 @@ class Setting(Struct, frozen=True):
 
 
 class _Asset:
-    def __init__(self, current: Setting) -> None:
+    def __init__(self, current: Setting, tracked_from: Setting | None = None) -> None:
         self.current = current
+        self.tracked_from = tracked_from
         self.past = deque[Setting](maxlen=_HISTORY)
 
 
 class _Saved(Struct, frozen=True, array_like=True):
     row: bytes
     current: Setting
+    tracked_from: Setting | None
     past: tuple[Setting, ...]
 
 
@@ -105,13 +110,14 @@ class Versions:
     def dump(self, row: int) -> bytes:
         """State of one asset."""
         asset = self._asset(row)
-        return msgspec.msgpack.encode(_Saved(self._table.dump(row), asset.current, tuple(asset.past)))
+        saved = _Saved(self._table.dump(row), asset.current, asset.tracked_from, tuple(asset.past))
+        return msgspec.msgpack.encode(saved)
 
     def load(self, row: int, data: bytes) -> None:
         """Put back what `dump` gave."""
         saved = msgspec.msgpack.decode(data, type=_Saved)
         self._table.load(row, saved.row)
-        asset = self._assets[row] = _Asset(saved.current)
+        asset = self._assets[row] = _Asset(saved.current, saved.tracked_from)
         asset.past.extend(saved.past)
 
     def version(self, rows: Rows) -> NDArray[np.int32]:
@@ -123,13 +129,18 @@ class Versions:
         return ratio(u, self._table["median"][rows], self._table["limit"][rows])
 
     def final_ratio(self, rows: Rows, smoothed: Floats) -> Floats:
-        """The final ratio [n] of combined, smoothed ratios [n]; 1.0 is the limit."""
+        """Combined, smoothed ratios [n] as the version rates them; 1.0 is its limit."""
         median, limit = self._table["final"][rows].T
         return ratio(smoothed, median, limit)
 
-    def limits(self, rows: Rows) -> tuple[Floats, Floats]:
-        """Each scorer's limit [n, S] on the bundle's ratio scale (1 as trained), and the combined one [n]."""
-        return self._table["limit"][rows], self._table["final"][rows, 1]
+    def scorer_limits(self, rows: Rows) -> Floats:
+        """Each scorer's limit [n, S] on the bundle's ratio scale (1 as trained)."""
+        return self._table["limit"][rows]
+
+    def final_limit(self, rows: Rows, factor: Floats) -> Floats:
+        """The combined, smoothed ratio [n] that the version rates ``factor`` [n]."""
+        median, limit = self._table["final"][rows].T
+        return limit + (factor - 1.0) * (limit - median)
 
     def stale(self, rows: Rows) -> Bools:
         """Scorers [n, S] whose limit, in force or proposed, is too far from the trained."""
@@ -138,6 +149,10 @@ class Versions:
     def current(self, row: int) -> Setting:
         """What is in force."""
         return self._asset(row).current
+
+    def total(self, row: int) -> float:
+        """Factor between the trained combined limit and the version's."""
+        return self._asset(row).current.total[-1]
 
     def next_number(self, row: int) -> int:
         """Number of the version that comes after the one in force."""
@@ -150,15 +165,56 @@ class Versions:
     def adopt(self, row: int, new: Setting) -> ThresholdVersion:
         """A new version in force; the one before can be rolled back to."""
         asset = self._asset(row)
-        asset.past.append(asset.current)
+        asset.past.append(asset.tracked_from or asset.current)
+        asset.tracked_from = None
         return self._put_in_force(row, asset, new)
 
-    def roll_back(self, row: int, by: str) -> ThresholdVersion | None:
-        """The version before in force again, under a new number; None if none is kept."""
+    def follow(self, row: int, factor: float, realised: Realised, end_ns: int) -> ThresholdVersion:
+        """The combined limit moved by ``factor``, as a version of its own.
+
+        Args:
+            row: the asset.
+            factor: between the limit of the version in force and the new one.
+            realised: what came over the limit since the version in force.
+            end_ns: end of the last window.
+        """
         asset = self._asset(row)
-        if not asset.past:
+        before, median = asset.current, asset.current.scales.final_median
+        limit = before.scales.final_limit + (factor - 1.0) * (before.scales.final_limit - median)
+        scales = msgspec.structs.replace(before.scales, final_limit=limit)
+        version = ThresholdVersion(
+            version=self.next_number(row),
+            nu=self._nu,
+            n=realised.n,
+            n_eff=None,
+            tau=None,
+            label="TRACKED",
+            low=None,
+            high=None,
+            start_ns=realised.since_ns,
+            end_ns=end_ns,
+            trigger="tracking",
+            old_limit=before.version.new_limit,
+            new_limit=before.version.new_limit * factor,
+            step=factor,
+            approved_by="rule",
+            realised=realised.over / max(1, realised.n),
+            scales=self.named(scales),
+        )
+        if asset.tracked_from is None:
+            asset.tracked_from = before
+        total = (*before.total[:-1], before.total[-1] * factor)
+        return self._put_in_force(row, asset, Setting(version, scales, total))
+
+    def roll_back(self, row: int, by: str) -> ThresholdVersion | None:
+        """The limit that was set before in force again, under a new number; None if none is kept.
+
+        What tracking did since the last limit was set is undone first.
+        """
+        asset = self._asset(row)
+        if asset.tracked_from is None and not asset.past:
             return None
-        before = asset.past.pop()
+        before = asset.tracked_from or asset.past.pop()
         version = msgspec.structs.replace(
             before.version,
             version=self.next_number(row),
@@ -166,7 +222,9 @@ class Versions:
             old_limit=asset.current.version.new_limit,
             step=None,
             approved_by=by,
+            realised=UNSET,
         )
+        asset.tracked_from = None
         return self._put_in_force(row, asset, Setting(version, before.scales, before.total))
 
     def named(self, scales: Scales) -> dict[str, Any]:
@@ -221,7 +279,8 @@ class Versions:
         return Setting(version, self.trained, (1.0,) * (len(self._scorers) + 1))
 
 
-def distance(factors: Floats) -> Floats:
+def distance(factors: ArrayLike) -> Floats:
     """How far factors are from 1, either way: 2 and 1/2 alike; a limit at or below the old median: infinitely."""
+    values = np.asarray(factors, np.float64)
     with np.errstate(divide="ignore"):
-        return np.where(factors > 0.0, np.maximum(factors, 1.0 / factors), np.inf)
+        return np.where(values > 0.0, np.maximum(values, 1.0 / values), np.inf)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from connectors.units import UnitError, conversion, known
-from monitor.settings import SCORED_ROLES, AssetClass, Sensor
+from monitor.settings import SCORED_ROLES, AssetClass, Sensor, Tracking
 from monitor.validation.finding import Findings
 from monitor.yaml_lines import Path
 
@@ -209,6 +209,14 @@ def _check_shares(asset_class: AssetClass, at: Path, findings: Findings) -> None
     findings.require(calibration.enough > 0, (*at, "enough"), f"got {calibration.enough:g}", "above 0")
 
 
+def _check_tracking(tracking: Tracking, place: Path, findings: Findings) -> None:
+    got = f"got {tracking.rate:g}"
+    findings.require(0 < tracking.rate <= 1, (*place, "rate"), got, "above 0 and at most 1")
+    got = f"got {tracking.max_total:g}"
+    findings.require(tracking.max_total >= 1, (*place, "max_total"), got, "a factor of 1 or more")
+    findings.require(tracking.publish > 0, (*place, "publish"), f"got {tracking.publish:g}", "above 0")
+
+
 def _check_adaptation(asset_class: AssetClass, at: Path, findings: Findings) -> None:
     drift, alerting = asset_class.drift, asset_class.alerting
     place = (*at, "drift")
@@ -222,6 +230,13 @@ def _check_adaptation(asset_class: AssetClass, at: Path, findings: Findings) -> 
         f"{drift.max_total:g} is less than one step",
         f"at least max_step: {drift.max_step:g}",
     )
+    findings.require(
+        drift.max_declared >= drift.max_total,
+        (*place, "max_declared"),
+        f"{drift.max_declared:g} is less than max_total",
+        f"at least max_total: {drift.max_total:g}",
+    )
+    _check_tracking(drift.tracking, (*place, "tracking"), findings)
     findings.require(
         drift.samples is None or drift.samples > 0,
         (*place, "samples"),
