@@ -39,6 +39,10 @@ def facts_of(fold: Fold, done: Pass, happening: Happening, identity: Identity) -
     batch = _batch(done.contexts[int(done.slots.context[happening.slot])])
     if happening.track.kind is Kind.SENSOR_FAULT:
         return Facts(fault=_fault(fold, done, happening), batch=batch)
+    if happening.window < 0:
+        return Facts(
+            batch=batch, model=alert_data.Model(identity.bundle, identity.trained_to, identity.config)
+        )
     window = _window(fold, done, happening)
     model = alert_data.Model(identity.bundle, identity.trained_to, identity.config)
     drift = alert_data.Drift(

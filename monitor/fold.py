@@ -30,6 +30,7 @@ from monitor.model import Model
 from monitor.settings import AssetClass
 from monitor.thresholds.adaptation import Adaptation
 from monitor.thresholds.adaptation_events import AdaptationEvent, Command
+from monitor.thresholds.centre import Centres, CentreWatch
 from monitor.thresholds.declared import Declarations
 from monitor.thresholds.smoothing import Segments, Smoother
 from monitor.thresholds.tracking import Gate
@@ -106,6 +107,7 @@ class Pass(NamedTuple):
     Attributes:
         slots: the slots; values of masked sensors still as read.
         faults: [M, C] codes of `Fault`.
+        centres: which sensors have left their trained centre.
         group: [M] trajectory group of each slot.
         age: [M] samples since the group began.
         rated: its windows.
@@ -114,6 +116,7 @@ class Pass(NamedTuple):
 
     slots: Slots
     faults: NDArray[np.uint8]
+    centres: Centres
     group: NDArray[np.int32]
     age: NDArray[np.int64]
     rated: Rated
@@ -196,7 +199,9 @@ class Fold:
             asset_class,
         )
         self.declarations = Declarations(asset_class, model.contexts)
+        self.centres = CentreWatch(model.centre_limits)
         self.faults = Incidents(_fault_tracks(asset_class))
+        self.shifts = Incidents(_shift_tracks(asset_class, model.sensors))
         self.incidents = Incidents(_window_tracks(asset_class, model.program.scorers))
 
     @property
@@ -211,7 +216,9 @@ class Fold:
             "excursions": self.excursions,
             "declarations": self.declarations,
             "adaptation": self.adaptation,
+            "centres": self.centres,
             "faults": self.faults,
+            "shifts": self.shifts,
             "incidents": self.incidents,
         }
 
@@ -276,10 +283,11 @@ class Fold:
         values = slots.values[:, model.columns]
         usable = np.isfinite(values) & ~untrusted(faults)[:, model.columns] & (group >= 0)[:, None]
         z = np.where(usable, model.trajectory.z(values, group, index), np.float32(0))
+        centres = self.centres.step(slots.row, z, usable)
         weight = np.where(usable, slots.real[:, model.columns], np.float32(0))
         ready = self.history.push(slots.row, slots.slot, slots.fresh, z, usable, weight)
         rated, counts = self._rate(slots, group, ready)
-        return Pass(slots, faults, group, index, rated, contexts), counts
+        return Pass(slots, faults, centres, group, index, rated, contexts), counts
 
     def _rate(self, slots: Slots, group: NDArray[np.int32], ready: Ready) -> tuple[Rated, dict[str, int]]:
         """Windows as scored, and how many were not finite, or had more sensors masked than the rate is promised for."""
@@ -325,6 +333,9 @@ class Fold:
         for at in self._steps(done, window_of, faulty):
             if faulty.any():
                 happenings += self._fault_step(done, at[faulty[done.slots.row[at]]])
+            turned = at[done.centres.turned[at]]
+            if len(turned):
+                happenings += self._shift_step(done, turned)
             ended = at[window_of[at] >= 0]
             if len(ended):
                 windows = window_of[ended]
@@ -345,7 +356,7 @@ class Fold:
     ) -> Iterator[NDArray[np.int64]]:
         """Slots [n] of distinct assets, step by step in time; quiet slots that end no window are passed over."""
         row = done.slots.row
-        wanted = np.flatnonzero((window_of >= 0) | faulty[row])
+        wanted = np.flatnonzero((window_of >= 0) | faulty[row] | done.centres.turned)
         if not len(wanted):
             return
         rows = row[wanted]
@@ -364,6 +375,14 @@ class Fold:
         no_ratio = np.full(over.shape, np.nan)
         moved = self.faults.step(slots.row[at], slots.end[at], over, ~over, known, no_ratio)
         return [Happening(t, self.faults.tracks[t.track], int(at[t.position]), -1) for t in moved]
+
+    def _shift_step(self, done: Pass, at: NDArray[np.int64]) -> list[Happening]:
+        """Sensors that leave their centre or come back to it: a DRIFT of theirs has no delays."""
+        slots, away = done.slots, done.centres.away[at]
+        no_ratio = np.full(away.shape, np.nan)
+        known = np.ones(away.shape, np.bool_)
+        moved = self.shifts.step(slots.row[at], slots.end[at], away, ~away, known, no_ratio)
+        return [Happening(t, self.shifts.tracks[t.track], int(at[t.position]), -1) for t in moved]
 
     def _window_step(
         self, done: Pass, at: NDArray[np.int64], windows: NDArray[np.int64], segment: NDArray[np.int64]
@@ -520,6 +539,12 @@ def _fault_tracks(asset_class: AssetClass) -> list[Track]:
         )
         for sensor in asset_class.sensors
     ]
+
+
+def _shift_tracks(asset_class: AssetClass, sensors: tuple[str, ...]) -> list[Track]:
+    """A DRIFT per scored sensor, beside those of the scorers."""
+    criticality = asset_class.alerting.criticality
+    return [Track(Kind.DRIFT, sensor, 0, 0, None, criticality) for sensor in sensors]
 
 
 def _window_tracks(asset_class: AssetClass, scorers: tuple[str, ...]) -> list[Track]:

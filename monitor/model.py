@@ -166,6 +166,7 @@ class Model:
         trajectory: the scaling.
         scales: calibrated scales and limits.
         contexts: recipes, phases and set-points of the training history.
+        centre_limits: [D] limits of the sensors' slow CUSUMs, in sigma samples.
         stuck_slots: [all sensors] samples without movement that make a stuck sensor; 0: not judged.
         program: the compiled scorers.
     """
@@ -182,6 +183,7 @@ class Model:
         self.scales = Scales.from_arrays(arrays)
         self.contexts = TrainedContexts.from_json(bundle.fields["contexts"])
         self.stuck_slots: NDArray[np.int64] = np.asarray(arrays["stuck_slots"], np.int64)
+        self.centre_limits: NDArray[np.float64] = np.asarray(arrays["centre_limits"], np.float64)
         self.program = program or compile_program(bundle, devices=jax.local_devices())
 
     def score(self, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> Scored:

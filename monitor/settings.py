@@ -205,6 +205,7 @@ class DriftSettings(Section, frozen=True):
         max_declared: the same after a declared change, whose cause is known.
         settle: how long after a declared change of context (recipe, phase, set-point) its shift is benign.
         tracking: how the limit follows the scores between drifts.
+        sensor_false_alarms: mean time between two false DRIFTs of an asset's sensors, as their slow CUSUMs are set.
     """
 
     detector: Literal["adwin", "page_hinkley", "kswin", "none"] = "adwin"
@@ -216,6 +217,7 @@ class DriftSettings(Section, frozen=True):
     max_declared: float = 10.0
     settle: Duration = _s("1h")
     tracking: Tracking = field(default_factory=Tracking)
+    sensor_false_alarms: Duration = _s("365d")
 
 
 class Alerting(Section, frozen=True):

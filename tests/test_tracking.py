@@ -101,7 +101,7 @@ def test_a_stuck_fault_leaves_the_limit_where_it_was_however_long_it_lasts() -> 
     fault = w.run(scores(2, 20_000, times=2.5))  # three in four windows are over the limit
     assert fault.anomaly[100:].all()
     assert gates(w) == {"STANDS"}
-    np.testing.assert_allclose(limit(w), before, rtol=0.15)  # one chance exceedance apart, at most
+    assert (limit(w) <= 1.08 * before).all()  # no more than a chance exceedance higher
     assert len(fault.of(AwaitingApproval)) == 4
     held = limit(w)
     w.run(scores(3, 200, times=2.5))

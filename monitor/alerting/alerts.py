@@ -343,7 +343,7 @@ def _message(transition: Transition, asset: str, kind: Kind, subject: str, facts
         return fault_message(transition, asset, subject, facts.fault)
     if kind is Kind.DATA_GAP:
         return gap_message(transition, asset, subject, facts.window)
-    return condition_message(transition, asset, kind, subject)
+    return condition_message(transition, asset, kind, subject, facts.window)
 
 
 def _envelope(source: str, asset: str, time_ns: int, sequence: int, origin: Origin) -> dict[str, Any]:

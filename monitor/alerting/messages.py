@@ -28,6 +28,10 @@ _CONDITIONS = {
     Kind.BATCH_VERDICT: ("batch {subject} stands out", "batch {subject} no longer stands out"),
     Kind.MONITOR_HEALTH: ("the monitor is degraded: {subject}", "the monitor is well again: {subject}"),
 }
+_SENSOR_DRIFT = (
+    "sensor {subject} has left its trained centre",
+    "sensor {subject} is at its trained centre again",
+)
 _UNITS = {"Cel": "°C", "[degF]": "°F", "1": "", "{ratio}": "", "deg": "°"}
 
 
@@ -77,9 +81,11 @@ def gap_message(transition: Transition, asset: str, subject: str, window: Window
     )
 
 
-def condition_message(transition: Transition, asset: str, kind: Kind, subject: str) -> str:
-    """DRIFT, MODEL_STALE and the other kinds without a measure."""
-    holds, over = _CONDITIONS[kind]
+def condition_message(
+    transition: Transition, asset: str, kind: Kind, subject: str, window: Window | None
+) -> str:
+    """DRIFT, MODEL_STALE and the other kinds without a measure; the drift of a sensor belongs to no window."""
+    holds, over = _SENSOR_DRIFT if kind is Kind.DRIFT and window is None else _CONDITIONS[kind]
     if transition.event is EventName.CLEARED:
         return f"{asset}: {over.format(subject=subject)} {_lasted(transition)}"
     return f"{asset}: {holds.format(subject=subject)}{_still(transition)}, {_since(transition)}"

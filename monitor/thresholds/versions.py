@@ -209,12 +209,12 @@ class Versions:
     def roll_back(self, row: int, by: str) -> ThresholdVersion | None:
         """The limit that was set before in force again, under a new number; None if none is kept.
 
-        What tracking did since the last limit was set is undone first.
+        What tracking did since goes too; where it is all that was done, it is what is undone.
         """
         asset = self._asset(row)
-        if asset.tracked_from is None and not asset.past:
+        before = asset.past.pop() if asset.past else asset.tracked_from
+        if before is None:
             return None
-        before = asset.tracked_from or asset.past.pop()
         version = msgspec.structs.replace(
             before.version,
             version=self.next_number(row),

@@ -32,6 +32,7 @@ from monitor.thresholds.declared import TrainedContexts
 from monitor.thresholds.threshold import Estimate, ThresholdRefused
 from monitor.training.bands import normal_bands
 from monitor.training.calibration import Calibrated, Evidence, from_folds, from_parts
+from monitor.training.centre import centre_limits
 from monitor.training.choice import Choice, resolve
 from monitor.training.fit import Curves, Fit, fit
 from monitor.training.history import (
@@ -120,6 +121,7 @@ def _train(
             "trajectory_mean": fitted.trajectory.mean,
             "trajectory_std": fitted.trajectory.std,
             "stuck_slots": rows.stuck_slots,
+            "centre_limits": centre_limits(asset_class, rows, fitted.normal),
         }
     )
     fields = _fields(asset_class, name, rows, groups, overall, config_hash)
