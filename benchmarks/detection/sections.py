@@ -14,6 +14,7 @@ from benchmarks.detection.contract import Run
 
 SECTIONS: Final[Mapping[str, str]] = {
     "detection": "benchmarks.detection.detect:detection",
+    "drift": "benchmarks.detection.drift:drift",
     "attribution": "benchmarks.detection.attribution:attribution",
     "false_alarms": "benchmarks.detection.false_alarms:false_alarms",
     "ablations": "benchmarks.detection.ablations:ablations",

@@ -3,8 +3,9 @@
 On every scored window ``limit += eta sigma (1[score > limit] - nu)``, exceedances included: at the limit where a
 share nu of the windows is over, the steps cancel (stochastic approximation of a quantile: Robbins & Monro, Annals
 of Mathematical Statistics 22, 1951; kept from fading, as in Gibbs & Candes, 'Adaptive conformal inference', 2021).
-sigma is the spread of the calibration's ratios. eta is divided by the root of the autocorrelation time: the limit's
-own jitter grows with their product, the time to follow falls with eta, and this lies between.
+sigma is the spread of the calibration's ratios. eta is divided by the fourth root of the autocorrelation time: the
+limit's own jitter grows with the product of the two, the time to follow falls with eta, and a step of a fifth of the
+score is to be followed within 500 windows with and without smoothing (chosen by measurement).
 
 **The gate.** Nothing moves while over 25 % of the last 40 scored windows are over the limit, while an ANOMALY
 stands, or while a SENSOR_FAULT is open. When an ANOMALY comes to stand, what was learnt since its exceedances began
@@ -85,7 +86,7 @@ class Tracking:
     def __init__(self, settings: Settings, nu: float, tau: float, spread: float) -> None:
         self._on = settings.enabled
         self._nu = nu
-        self._step = settings.rate * spread / math.sqrt(max(1.0, tau))
+        self._step = settings.rate * spread / max(1.0, tau) ** 0.25
         self._most = settings.max_total
         self._publish = math.log1p(settings.publish)
         self._table = Table(
