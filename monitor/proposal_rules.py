@@ -80,9 +80,12 @@ def names_of(columns: Sequence[str]) -> tuple[str, ...]:
 
 
 def window_length(rows: int, batch: int | None = None) -> int:
-    """Samples of a window: 64, but at most an eighth of ``rows`` and a quarter of the shortest batch, at least 8."""
-    longest = rows // 8 if batch is None else min(rows // 8, batch // 4)
-    return int(min(64, max(8, longest)))
+    """Samples of a window: 32, but at most a 16th of ``rows`` and a quarter of the shortest batch, at least 8.
+
+    A longer window sees little more and costs more; and after every gap it takes longer until it is full again.
+    """
+    longest = rows // 16 if batch is None else min(rows // 16, batch // 4)
+    return int(min(32, max(8, longest)))
 
 
 def sampling_of(steps: NDArray[np.int64]) -> Duration | None:
