@@ -50,10 +50,11 @@ Four examples to start from: `config/nuwatch.yaml`, `config/continuous.yaml`, `c
 **After training.** A bundle fixes what was trained: sensors and their units, `sampling`, `window.length`, the
 scorers, the block and the limits. `replay` and `run` refuse a bundle that does not fit the sensors, units,
 `sampling` or `window.length`, and one whose limits rest on other settings: `calibration.nu`, `scoring.scorers`,
-`combine` and `smoothing`, `window.stride`, `min_coverage` and `min_maturity`, and `batches`. With `scorers: auto` a
+`combine` and `smoothing`, `window.stride`, `min_coverage` and `min_maturity`, `batches`, and `calibration.budget`
+(with one, also `alerting.on_delay`, `off_delay` and `deadband`). With `scorers: auto` a
 bundle fits whose scorers training chose; it also fits the configuration that names them instead. A changed
-`stuck_after` has no effect until the next training. Changes under `alerting`, `drift` and `time.silence` need no
-training.
+`stuck_after` has no effect until the next training. Other changes under `alerting`, and those under `drift` and
+`time.silence`, need no training.
 """
 
 _REMARKS = {

@@ -108,7 +108,7 @@ def _score(fold: Fold, done: Pass, happening: Happening) -> alert_data.Score:
         threshold=float(rated.final_limit[w]),
         threshold_version=int(rated.version[w]),
         p_value=float(p_value(scales.final_scores, rated.ratio[w])),
-        nu=fold.settings.calibration.nu,
+        nu=fold.model.nu,
         per_scorer=per_scorer,
     )
 

@@ -195,6 +195,7 @@ class Fold:
                 model.scales.tau,
                 model.scales.rank_tau,
                 model.scales.spread,
+                model.nu,
             ),
             asset_class,
         )

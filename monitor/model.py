@@ -165,6 +165,7 @@ class Model:
         grouping: slots to trajectory groups.
         trajectory: the scaling.
         scales: calibrated scales and limits.
+        nu: the fraction of normal windows allowed over the limit of the combined ratio.
         contexts: recipes, phases and set-points of the training history.
         centre_limits: [D] limits of the sensors' slow CUSUMs, in sigma samples.
         stuck_slots: [all sensors] samples without movement that make a stuck sensor; 0: not judged.
@@ -181,6 +182,7 @@ class Model:
         self.grouping = Grouping(None if groups is None else [(g[0], g[1]) for g in groups])
         self.trajectory = Trajectory(arrays["trajectory_mean"], arrays["trajectory_std"])  # type: ignore[arg-type] # float64 by its shape check
         self.scales = Scales.from_arrays(arrays)
+        self.nu = float(bundle.fields["calibration"]["nu"])
         self.contexts = TrainedContexts.from_json(bundle.fields["contexts"])
         self.stuck_slots: NDArray[np.int64] = np.asarray(arrays["stuck_slots"], np.int64)
         self.centre_limits: NDArray[np.float64] = np.asarray(arrays["centre_limits"], np.float64)
@@ -193,8 +195,15 @@ class Model:
 
 def calibrated_with(asset_class: AssetClass) -> dict[str, Any]:
     """The settings that the limits rest on: with others the asked false-alarm rate would not be the one got."""
+    alerting = asset_class.alerting
+    delays = {
+        "alerting.on_delay": int(alerting.on_delay),
+        "alerting.off_delay": int(alerting.off_delay),
+        "alerting.deadband": alerting.deadband,
+    }
     return {
         "calibration.nu": asset_class.calibration.nu,
+        "calibration.budget": asset_class.calibration.budget,
         "scoring.combine": asset_class.scoring.combine,
         "scoring.smoothing": asset_class.scoring.smoothing,
         "scoring.scorers": list(asset_class.scoring.named) or "auto",
@@ -203,7 +212,7 @@ def calibrated_with(asset_class: AssetClass) -> dict[str, Any]:
         "window.min_maturity": asset_class.window.min_maturity,
         "batches.fresh_window": asset_class.batches.fresh_window,
         "batches.align": asset_class.batches.align,
-    }
+    } | (delays if asset_class.calibration.budget is not None else {})
 
 
 def check_fit(bundle: Bundle, asset_class: AssetClass, name: str) -> None:

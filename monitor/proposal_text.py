@@ -132,6 +132,7 @@ asset_classes:
 
     calibration:
       nu: 0.01                    # the share of normal windows that may lie over the limit
+      # budget: 1                 # rather: false incidents per asset and week; wants 16 asset weeks of history
 """
 
 

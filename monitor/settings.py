@@ -164,7 +164,11 @@ class Calibration(Section, frozen=True):
             are few (under 40 per sensor) and no scorer trains in epochs: more folds leave less to correct.
         holdout: share of the history, at its end, that fits no model; its first half sets the scorers'
             scales, its second half the limit of the combined, smoothed ratio.
-        enough: n_eff * nu must reach this, or the threshold is called UNCALIBRATED.
+        enough: n_eff * nu must reach this, or the threshold is called UNCALIBRATED; likewise the incidents that
+            `budget` allows in the calibration time.
+        budget: false incidents per asset and week, under `alerting`'s delays. Training converts it to the nu of the
+            combined ratio's limit; where the history is too short for that, the limit stays at `nu` and the threshold
+            is called UNCALIBRATED. null: `nu` is what is asked.
     """
 
     nu: float = 0.01
@@ -172,6 +176,7 @@ class Calibration(Section, frozen=True):
     folds: int | None = None
     holdout: float = 0.4
     enough: float = 16.0
+    budget: float | None = None
 
 
 class Tracking(Section, frozen=True):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.quantities import iso_time
+from monitor.report.budget import budget_section
 from monitor.report.charts import Group, histogram, training_curve
 from monitor.report.choice import choice_section
 from monitor.report.markup import Markup, duration, join, number, percent, tag
@@ -17,6 +18,7 @@ from monitor.report.page import facts, notes, page, table, tiles
 from monitor.thresholds.threshold import Estimate
 
 if TYPE_CHECKING:  # training imports JAX, which a page needs not
+    from monitor.training.budget import Budget
     from monitor.training.choice import Choice
 
 _COUNTS = {
@@ -68,6 +70,7 @@ class TrainingMeta:
         sensors: in the order of the model's columns.
         warnings: what a person should know.
         choice: with `scorers: auto`, what was chosen and why.
+        budget: what came of a budget in incidents; None without one.
     """
 
     title: str
@@ -82,6 +85,7 @@ class TrainingMeta:
     sensors: Sequence[SensorRow] = ()
     warnings: Sequence[str] = ()
     choice: Choice | None = None
+    budget: Budget | None = None
 
 
 def training_report(meta: TrainingMeta) -> str:
@@ -90,7 +94,7 @@ def training_report(meta: TrainingMeta) -> str:
         meta.title,
         tag("h1", meta.title, " ", _badge(meta.estimate)),
         facts(meta.facts),
-        _verdict(meta.estimate),
+        _verdict(meta.estimate) if meta.budget is None or meta.budget.supported else None,
         notes(meta.warnings),
         tag("h2", "The limit"),
         tiles(_headline(meta.estimate)),
@@ -100,6 +104,7 @@ def training_report(meta: TrainingMeta) -> str:
             histogram("Held-out normal ratios", [Group("normal", "held out", meta.limit_ratios)]),
             class_="charts",
         ),
+        budget_section(meta.budget),
         choice_section(meta.choice),
         _curves(meta),
         _samples(meta),

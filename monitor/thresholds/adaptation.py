@@ -105,14 +105,15 @@ class Adaptation:
         tau = max(1.0, trained.tau)
         period = max(1, math.ceil(trained.rank_tau if trained.rank_tau is not None else tau))
         off = math.ceil(asset_class.alerting.off_delay / (asset_class.sampling * asset_class.window.stride))
-        self.versions = Versions(names, trained, calibration.nu, drift.max_total)
+        nu = calibration.nu if trained.nu is None else trained.nu
+        self.versions = Versions(names, trained, nu, drift.max_total)
         self.standing = Standing(tau, off)
         self.drift_watch = DriftWatch(names, drift, period)
         self.collections = Collections(len(names))
         alone = drift.tracking.enabled and drift.re_estimate == "guarded"
         tracking = msgspec.structs.replace(drift.tracking, enabled=alone)
-        self.tracking = Tracking(tracking, calibration.nu, tau, trained.spread)
-        self._judgement = Judgement(names, self._how, asset_class.scoring.smoothing, drift, calibration)
+        self.tracking = Tracking(tracking, nu, tau, trained.spread)
+        self._judgement = Judgement(names, self._how, asset_class.scoring.smoothing, drift, calibration, nu)
         self._needed = self._judgement.needed(tau)
         self._table = Table(
             [

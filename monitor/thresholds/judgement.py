@@ -37,7 +37,8 @@ class Judgement:
         how: how the scorers' ratios combine.
         weight: of the newest ratio in the EWMA.
         drift: what may be done without a person.
-        calibration: nu, and how much is enough for it.
+        calibration: nu of the scorers' limits, and how much is enough.
+        nu: of the limit of the combined ratio.
     """
 
     def __init__(
@@ -47,16 +48,18 @@ class Judgement:
         weight: float,
         drift: DriftSettings,
         calibration: Calibration,
+        nu: float,
     ) -> None:
         self._scorers = scorers
         self._how: Combine = how
         self._weight = weight
         self._drift = drift
         self._calibration = calibration
+        self._nu = nu
 
     def needed(self, tau: float) -> int:
         """Windows that a collection needs: `samples`, or enough for nu in the part that sets the limit."""
-        nu, samples = self._calibration.nu, self._drift.samples
+        nu, samples = self._nu, self._drift.samples
         least = SCALE_SHARE * smallest_sample(nu)
         share = SCALE_SHARE / (SCALE_SHARE - 1)
         enough = math.ceil(required(nu, tau, self._calibration.enough) * share) + 1
@@ -76,7 +79,8 @@ class Judgement:
             current=versions.current(row).scales,
             how=self._how,
             weight=self._weight,
-            nu=self._calibration.nu,
+            scorer_nu=self._calibration.nu,
+            nu=self._nu,
             enough=self._calibration.enough,
             rng=np.random.default_rng([version, abs(collected.start_ns), abs(end_ns)]),
             start_ns=collected.start_ns,

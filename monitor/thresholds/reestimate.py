@@ -94,6 +94,7 @@ def refit(
     current: Scales,
     how: Combine,
     weight: float,
+    scorer_nu: float,
     nu: float,
     enough: float,
     rng: np.random.Generator,
@@ -109,7 +110,8 @@ def refit(
         current: the scales in force.
         how: how the scorers' ratios combine.
         weight: of the newest ratio in the EWMA.
-        nu: fraction of normal windows allowed over the limit.
+        scorer_nu: fraction of normal windows allowed over a scorer's own limit.
+        nu: fraction of normal windows allowed over the limit of the combined ratio.
         enough: n_eff * nu must reach this to be called calibrated.
         rng: source of the interval's bootstrap.
         start_ns: end of the first window.
@@ -119,7 +121,7 @@ def refit(
         ThresholdRefused: too few scores for nu, or a scorer's limit is not above its median.
     """
     split = len(u) // SCALE_SHARE
-    points = [limit_and_median(column, nu) for column in u[:split].T]
+    points = [limit_and_median(column, scorer_nu) for column in u[:split].T]
     limit, median = (np.array(values) for values in zip(*points, strict=True))
     combined = smooth(combine(ratio(u, median, limit), how), breaks, weight)[split:]
     final_limit, final_median = limit_and_median(combined, nu)

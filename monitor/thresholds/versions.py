@@ -38,6 +38,8 @@ class Scale(NamedTuple):
         rank_tau: autocorrelation time of the scorers' ranks, in windows: one rank in so many reaches the drift
             detectors. None: `tau`; but ranks move more slowly than exceedances of a high limit.
         spread: standard deviation of the final ratio in normal (0.43 of a Gaussian one at nu = 0.01).
+        nu: the fraction of normal windows allowed over the limit. None: `calibration.nu`; but a budget in incidents
+            comes to another.
     """
 
     final_median: float
@@ -45,6 +47,7 @@ class Scale(NamedTuple):
     tau: float
     rank_tau: float | None = None
     spread: float = 0.43
+    nu: float | None = None
 
 
 class Setting(Struct, frozen=True):

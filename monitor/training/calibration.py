@@ -26,6 +26,7 @@ from monitor.thresholds.threshold import (
     nu_quantile,
     ratio,
 )
+from monitor.training.budget import Budget, Calm, converted, judged
 from monitor.training.history import least_maturity
 from monitor.training.masking import Missing, Study, masks_of
 from monitor.training.scores import Scored
@@ -42,12 +43,16 @@ class Calibrated(NamedTuple):
         estimate: of the limit of the combined, smoothed ratio.
         scorer_estimates: of each scorer's own limit, by name.
         ratios: [W] the final ratios that set the limit, in time order per asset.
+        windows: [W] their windows.
+        budget: what came of a budget in incidents; None without one.
     """
 
     scales: Scales
     estimate: Estimate
     scorer_estimates: dict[str, Estimate]
     ratios: NDArray[np.float64]
+    windows: Scored
+    budget: Budget | None
 
 
 class Evidence(NamedTuple):
@@ -74,6 +79,7 @@ class _Ratios(NamedTuple):
         limit_ratios: [W, S] theirs, on scales that they did not fit.
         every: [n, S] all calibration ratios, for ranks.
         source: where they came from.
+        share: of the history that sets the limit.
     """
 
     scales: Scales
@@ -82,6 +88,7 @@ class _Ratios(NamedTuple):
     limit_ratios: NDArray[np.float64]
     every: NDArray[np.float64]
     source: str
+    share: float
 
 
 def from_parts(asset_class: AssetClass, scale: Scored, limit: Scored, evidence: Evidence) -> Calibrated:
@@ -93,8 +100,9 @@ def from_parts(asset_class: AssetClass, scale: Scored, limit: Scored, evidence: 
     scales = _with_masks(asset_class, _scorer_scales(asset_class, scale), scale, evidence)
     limit_ratios, scale_ratios = (_on_scale(scales, part, evidence) for part in (limit, scale))
     every = np.concatenate([scale_ratios, limit_ratios])
+    share = asset_class.calibration.holdout / 2
     return _calibrated(
-        asset_class, _Ratios(scales, scale, limit, limit_ratios, every, "held-out"), evidence.names
+        asset_class, _Ratios(scales, scale, limit, limit_ratios, every, "held-out", share), evidence.names
     )
 
 
@@ -117,7 +125,7 @@ def from_folds(asset_class: AssetClass, scored: Scored, evidence: Evidence) -> C
     source = f"out-of-fold ({len(np.unique(scored.fold))} folds)"
     every = _on_scale(scales, scored, evidence)
     return _calibrated(
-        asset_class, _Ratios(scales, scored, scored, limit_ratios, every, source), evidence.names
+        asset_class, _Ratios(scales, scored, scored, limit_ratios, every, source, 1.0), evidence.names
     )
 
 
@@ -127,7 +135,10 @@ def _calibrated(asset_class: AssetClass, ratios: _Ratios, names: Sequence[str]) 
     combined = combine(ratios.limit_ratios, asset_class.scoring.combine)
     ages = fit_ages(combined, age == 1, asset_class.scoring.smoothing, settings.nu)
     steady = ages.steady(smooth, age)
-    overall = _estimate(asset_class, steady, limit, f"{ratios.source} combined, smoothed ratios")
+    budget = converted(asset_class, Calm(limit.row, limit.end, steady, ratios.share))
+    nu = settings.nu if budget is None else budget.nu
+    overall = _estimate(asset_class, nu, steady, limit, f"{ratios.source} combined, smoothed ratios")
+    overall = overall if budget is None else judged(overall, budget)
     final = ratio(steady, overall.median, overall.threshold)
     scales = ratios.scales._replace(
         scores=tuple(_kept(column) for column in ratios.every.T),
@@ -140,11 +151,15 @@ def _calibrated(asset_class: AssetClass, ratios: _Ratios, names: Sequence[str]) 
     scales = scales._replace(rank_tau=_rank_tau(scales.ranks(ratios.limit_ratios), limit))
     each = {
         name: _estimate(
-            asset_class, ratios.scale.score[:, s], ratios.scale, f"{ratios.source} scores of {name}"
+            asset_class,
+            settings.nu,
+            ratios.scale.score[:, s],
+            ratios.scale,
+            f"{ratios.source} scores of {name}",
         )
         for s, name in enumerate(names)
     }
-    return Calibrated(scales, overall, each, final)
+    return Calibrated(scales, overall, each, final, limit, budget)
 
 
 def _with_masks(asset_class: AssetClass, scales: Scales, scored: Scored, evidence: Evidence) -> Scales:
@@ -219,11 +234,13 @@ def _scorer_limits(
     return median, limit
 
 
-def _estimate(asset_class: AssetClass, scores: NDArray[np.float64], scored: Scored, source: str) -> Estimate:
+def _estimate(
+    asset_class: AssetClass, nu: float, scores: NDArray[np.float64], scored: Scored, source: str
+) -> Estimate:
     settings = asset_class.calibration
     return estimate(
         scores,
-        settings.nu,
+        nu,
         rng=np.random.default_rng(asset_class.scoring.seed),
         enough=settings.enough,
         runs=_runs(scored),

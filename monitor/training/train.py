@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ from monitor.settings import AssetClass
 from monitor.thresholds.declared import TrainedContexts
 from monitor.thresholds.threshold import Estimate, ThresholdRefused
 from monitor.training.bands import normal_bands
+from monitor.training.budget import Budget, shortfall, within_reach
 from monitor.training.calibration import Calibrated, Evidence, from_folds, from_parts
 from monitor.training.centre import centre_limits
 from monitor.training.choice import Choice, resolve
@@ -63,6 +65,7 @@ class Trained(NamedTuple):
         counts: slots and windows of each part, and what was left out, by name.
         warnings: what a person should know.
         choice: with `scorers: auto`, what was chosen and why.
+        budget: what came of a budget in incidents; None without one.
     """
 
     bundle: Bundle
@@ -73,6 +76,7 @@ class Trained(NamedTuple):
     counts: dict[str, int]
     warnings: list[str]
     choice: Choice | None = None
+    budget: Budget | None = None
 
 
 def train(
@@ -111,7 +115,7 @@ def _train(
     groups = groups_of(asset_class, rows)
     fit_of = _Fitting(asset_class, rows, Grouping(groups))
     learnt = _learn(asset_class, rows, fit_of, told)
-    scales, overall, each, ratios = learnt.calibrated
+    scales, overall, each, ratios, _, budget = learnt.calibrated
     fitted = learnt.fit
     bands = normal_bands(fitted.normal, fitted.draft.imputation)
     arrays = (
@@ -125,9 +129,10 @@ def _train(
         }
     )
     fields = _fields(asset_class, name, rows, groups, overall, config_hash)
+    fields |= {} if budget is None else {"budget": msgspec.to_builtins(budget)}
     bundle = _completed(fitted.draft, arrays, fields)
-    warnings = _warnings(asset_class, rows, fitted.normal, overall)
-    return Trained(bundle, overall, each, dict(fitted.curves), ratios, learnt.counts, warnings)
+    warnings = _warnings(asset_class, rows, fitted.normal, learnt.calibrated)
+    return Trained(bundle, overall, each, dict(fitted.curves), ratios, learnt.counts, warnings, budget=budget)
 
 
 class _Learnt(NamedTuple):
@@ -160,8 +165,9 @@ def _learn(asset_class: AssetClass, rows: Rows, fit_of: _Fitting, told: Training
     if settings.method == "folds":
         return _by_folds(asset_class, rows, fit_of, told)
     part = parts_of(asset_class, rows.slots)
-    hopeless = np.count_nonzero(part == LIMIT) * settings.nu < settings.enough * asset_class.window.stride
-    if settings.method == "auto" and hopeless:
+    most = np.count_nonzero(part == LIMIT) / asset_class.window.stride
+    hopeful = most * settings.nu >= settings.enough and within_reach(asset_class, math.ceil(most))
+    if settings.method == "auto" and not hopeful:
         return _by_folds(asset_class, rows, fit_of, told)
     learnt = _by_parts(asset_class, rows, part, fit_of, told)
     if settings.method == "holdout" or learnt.calibrated.estimate.enough:
@@ -269,9 +275,12 @@ def _fields(
     }
 
 
-def _warnings(asset_class: AssetClass, rows: Rows, normal: Normal, overall: Estimate) -> list[str]:
+def _warnings(asset_class: AssetClass, rows: Rows, normal: Normal, calibrated: Calibrated) -> list[str]:
     found: list[str] = []
-    if not overall.enough:
+    overall, budget = calibrated.estimate, calibrated.budget
+    if budget is not None and not budget.supported:
+        found.append(f"UNCALIBRATED: {shortfall(budget)}")
+    elif not overall.enough:
         found.append(
             f"UNCALIBRATED: {overall.n} {overall.source.split()[0]} windows hold {overall.n_eff:.0f} independent ones; "
             f"nu {overall.nu:g} needs {overall.missing} more windows of the same kind"

@@ -207,6 +207,12 @@ def _check_shares(asset_class: AssetClass, at: Path, findings: Findings) -> None
         f"2 to {MOST_FOLDS}, or null",
     )
     findings.require(calibration.enough > 0, (*at, "enough"), f"got {calibration.enough:g}", "above 0")
+    findings.require(
+        calibration.budget is None or calibration.budget > 0,
+        (*at, "budget"),
+        f"got {calibration.budget}",
+        "incidents per asset and week, above 0, or null",
+    )
 
 
 def _check_tracking(tracking: Tracking, place: Path, findings: Findings) -> None:

@@ -106,8 +106,7 @@ def _tell(
     incidents = done.incidents
     console = Console()
     evaluations = {
-        name: evaluate(trace, incidents, known, nu=configuration.settings.asset_classes[name].calibration.nu)
-        for name, trace in done.traces.items()
+        name: evaluate(trace, incidents, known, nu=models[name].nu) for name, trace in done.traces.items()
     }
     for evaluation in evaluations.values():
         console.print(text_table(evaluation))

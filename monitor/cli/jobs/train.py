@@ -21,6 +21,7 @@ from monitor.connect import make_source, recordings
 from monitor.errors import ConfigurationError, UsageError
 from monitor.quantities import Instant
 from monitor.report import SensorRow, TrainingMeta, training_report
+from monitor.report.budget import budget_text
 from monitor.report.choice import choice_text
 from monitor.settings import AssetClass
 from monitor.training import Trained, configuration_hash, train
@@ -132,6 +133,7 @@ def _tell(
             "counts": each.counts,
             "warnings": each.warnings,
             "chosen": msgspec.to_builtins(each.choice),
+            "budget": msgspec.to_builtins(each.budget),
         }
         for name, each in trained.items()
     }
@@ -183,6 +185,7 @@ def _meta(asset_class: AssetClass, name: str, trained: Trained) -> TrainingMeta:
         sensors=rows,
         warnings=trained.warnings,
         choice=trained.choice,
+        budget=trained.budget,
     )
 
 
@@ -193,6 +196,8 @@ def _tell_one(name: str, trained: Trained, folder: Path) -> None:
         f"  {e.label}: nu {e.nu:g} from {e.n} held-out windows ({e.n_eff:.0f} independent, tau {e.tau:.1f}); "
         f"limit {e.threshold:.4g} [{e.low:.4g}, {e.high:.4g}]"
     )
+    for line in budget_text(trained.budget) if trained.budget else ():
+        click.echo(f"  {line}")
     for line in choice_text(trained.choice) if trained.choice else ():
         click.echo(f"  {line}")
     for warning in trained.warnings:
