@@ -149,12 +149,9 @@ def test_without_a_budget_there_is_nothing_to_convert_or_tell() -> None:
 
 
 def seconds(budget: float, on_delay: int = 1) -> str:
-    text = configuration_text(
-        3,
-        10,
-        "{pca: {}, var: {}}",
-        f"    drift: {{detector: none, tracking: {{enabled: false}}}}\n    alerting: {{on_delay: {on_delay}s, off_delay: 5s}}",
-    )
+    still = "    drift: {detector: none, tracking: {enabled: false}}\n"
+    delays = f"    alerting: {{on_delay: {on_delay}s, off_delay: 5s}}"
+    text = configuration_text(3, 10, "{pca: {}, var: {}}", still + delays)
     return text.replace("enough: 1}", f"enough: 4, method: holdout, budget: {budget}}}")
 
 

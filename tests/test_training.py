@@ -17,7 +17,7 @@ from monitor.training import Trained, TrainingProgress, TrainingRefused, train
 from tests.worlds import SECOND, START, World, autoregressive, batch_of, configuration_text, pick, run, world
 
 SENSORS, LENGTH, NU = 3, 10, 0.1
-QUIET = "    drift: {detector: none}"
+QUIET = "    drift: {detector: none, tracking: {enabled: false}}"
 
 
 def text(
