@@ -30,7 +30,7 @@ S = 10**9
 
 
 def counted(letters: str, on: int = 0, off: int = 0, asset: str = "") -> list[int]:
-    """Places of raised incidents: O over, - in the deadband, . under; a window a second."""
+    """Where raised incidents began: O over, - in the deadband, . under; a window a second."""
     row = np.array([int(a) for a in asset or "0" * len(letters)])
     clock = evidence_clock(row, np.arange(len(letters)) * S, S)
     over, under = (np.array([letter == mark for letter in letters]) for mark in "O.")
@@ -40,10 +40,10 @@ def counted(letters: str, on: int = 0, off: int = 0, asset: str = "") -> list[in
 def test_incidents_are_counted_by_on_delay_off_delay_and_deadband() -> None:
     assert counted("O.O.O") == [0, 2, 4]
     assert counted("O-O.O") == [0, 4]
-    assert counted("O.OO.OOO.", on=1) == [3, 7]
+    assert counted("O.OO.OOO.", on=1) == [2, 5]
     assert counted("O.O..O...O", off=1) == [0, 5, 9]
     assert counted("O.-.O", off=1) == [0]
-    assert counted("OOOO.", asset="00110") == [1, 3], "what is open in one asset is not open in the next"
+    assert counted("OOOO.", asset="00110") == [0, 2], "what is open in one asset is not open in the next"
     assert counted("....") == []
 
 
@@ -63,11 +63,12 @@ def test_counting_equals_the_life_of_incidents_where_unscored_windows_hold_delay
     incidents.grow(1)
     over, under, known = (np.array(x)[:, None] for x in (letters == "O", letters == ".", letters != "?"))
     events = incidents.run(0, end, over, under, known, np.ones((len(end), 1)))
-    lived = sum(event.event is EventName.RAISED for event in events)
+    lived = [event.start_ns for event in events if event.event is EventName.RAISED]
     kept = letters != "?"
     row = np.zeros(np.count_nonzero(kept), np.int32)
     clock = evidence_clock(row, end[kept], S)
-    assert len(raised(row, clock, over[kept, 0], under[kept, 0], on * S, off * S)) == lived
+    began = raised(row, clock, over[kept, 0], under[kept, 0], on * S, off * S)
+    assert end[kept][began].tolist() == lived
 
 
 # -- the nu that a budget comes to -----------------------------------------------------------------------------
@@ -168,6 +169,12 @@ def test_the_calibration_windows_run_live_raise_the_very_incidents_that_the_budg
     assert budget is not None
     assert budget.supported
     assert 4 <= budget.incidents <= budget.allowed
+    everything, *assets = w.trained.realised
+    assert (everything.incidents, everything.per_week) == (budget.incidents, pytest.approx(budget.per_week))
+    assert [row.name for row in assets] == ["plant/0", "plant/1"]
+    assert sum(row.incidents for row in assets) == budget.incidents
+    assert everything.windows == len(w.trained.limit_ratios)
+    assert everything.ratio == pytest.approx(1.0, abs=0.05)
     assert w.trained.estimate.nu == w.model.nu == budget.nu != w.asset_class.calibration.nu
     first = (w.trained.estimate.start_ns - START) // S - 9
     pipeline = w.pipeline()

@@ -35,7 +35,7 @@ def raised(
     on_delay_ns: int,
     off_delay_ns: int,
 ) -> NDArray[np.int64]:
-    """Places of the windows that end the runs whose incidents are raised, in order; their number counts incidents.
+    """Places of the windows at which the incidents that are raised began, in order.
 
     Args:
         asset: [W] the windows' assets.
@@ -57,10 +57,10 @@ def raised(
 def _lasting(
     flag: NDArray[np.bool_], first: NDArray[np.bool_], clock_ns: NDArray[np.int64], delay_ns: int
 ) -> NDArray[np.int64]:
-    """Last windows of the unbroken runs of ``flag`` that last for the delay."""
+    """First windows of the unbroken runs of ``flag`` that last for the delay."""
     begins = np.flatnonzero(flag & (first | ~_before(flag)))
     ends = np.flatnonzero(flag & np.append(first[1:] | ~flag[1:], True))
-    return ends[clock_ns[ends] - clock_ns[begins] >= delay_ns]
+    return begins[clock_ns[ends] - clock_ns[begins] >= delay_ns]
 
 
 def _first(asset: NDArray[np.integer]) -> NDArray[np.bool_]:

@@ -29,6 +29,7 @@ from monitor.evaluation.figures import (
 )
 from monitor.evaluation.incident_log import Incident
 from monitor.evaluation.labels import UNLABELLED, Label, Labels
+from monitor.evaluation.realised import Counted, realised
 from monitor.quantities import NS_PER_S, iso_time
 from monitor.thresholds.threshold import autocorrelation_time
 from monitor.trace import Trace
@@ -59,6 +60,7 @@ def evaluate(
         detections=tuple(d for view in views for d in view.detections),
         decisive=_decisive(views),
         notes=_notes(trace, views, labels, pooled),
+        realised=realised(_counted(trace, views), nu),
     )
 
 
@@ -70,6 +72,22 @@ def rate_interval(hits: int, trials: int, tau: float) -> tuple[float | None, flo
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+
+
+def _counted(trace: Trace, views: Sequence[AssetView]) -> Counted:
+    """The windows that are not known to be anomalous, for the rates by asset, recipe and phase."""
+    rows = _joined([view.rows[view.ordinary] for view in views]).astype(np.int64)
+    began = [np.isin(v.ends, [i.start_ns for i in v.incidents if i.kind == "ANOMALY"]) for v in views]
+    usual = [int(np.median(np.diff(view.ends))) if len(view.ends) > 1 else 0 for view in views]
+    return Counted(
+        assets=trace.assets,
+        asset=trace.asset[rows],
+        contexts=trace.contexts,
+        context=trace.context[rows],
+        over=trace.ratio[rows] > 1.0,
+        began=_joined([b[v.ordinary] for b, v in zip(began, views, strict=True)]).astype(np.bool_),
+        period=np.repeat(np.array(usual, np.int64), [int(view.ordinary.sum()) for view in views]),
+    )
 
 
 def _figures(views: Sequence[AssetView], nu: float) -> Figures:

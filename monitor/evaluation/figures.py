@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from monitor.evaluation.realised import Realised
+
 
 class Counts(Struct, frozen=True, kw_only=True):
     """Scored windows by label and by side of the limit; 'positive' is a ratio over 1."""
@@ -175,6 +177,7 @@ class Evaluation(Struct, frozen=True, kw_only=True):
         detections: every labelled fault that the trace reaches, in order of asset and start.
         decisive: the window nearest to the limit.
         notes: what cannot be said, and why.
+        realised: asked and realised nu by asset, recipe and phase, over windows not known to be anomalous.
     """
 
     asset_class: str
@@ -185,3 +188,4 @@ class Evaluation(Struct, frozen=True, kw_only=True):
     detections: tuple[Detection, ...]
     decisive: Decisive | None
     notes: tuple[str, ...]
+    realised: tuple[Realised, ...] = ()

@@ -20,6 +20,7 @@ from monitor.report.charts import Axis, Group, Line, histogram, line_chart, mark
 from monitor.report.incident_list import incident_list
 from monitor.report.markup import Markup, duration, join, number, percent, tag, whole
 from monitor.report.page import facts, notes, page, tiles
+from monitor.report.realised import realised_section
 from monitor.report.timeline import Picture, Style, legend, timeline
 from monitor.report.windows import window_gallery
 from monitor.trace import Trace
@@ -109,6 +110,10 @@ def _class_part(trace: Trace, views: list[AssetView], evaluation: Evaluation) ->
             tables.assets(evaluation),
             tables.scorers(evaluation),
             tables.detections(evaluation),
+            realised_section(
+                evaluation.realised,
+                f"Of {evaluation.pooled.rate.basis} windows; asked is the nu of the limit.",
+            ),
             tag("div", *_charts(trace, views, evaluation), class_="charts"),
         )
     )

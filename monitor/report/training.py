@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from monitor.evaluation.realised import Realised
 from monitor.quantities import iso_time
 from monitor.report.budget import budget_section
 from monitor.report.charts import Group, histogram, training_curve
 from monitor.report.choice import choice_section
 from monitor.report.markup import Markup, duration, join, number, percent, tag
 from monitor.report.page import facts, notes, page, table, tiles
+from monitor.report.realised import realised_section
 from monitor.thresholds.threshold import Estimate
 
 if TYPE_CHECKING:  # training imports JAX, which a page needs not
@@ -29,6 +31,12 @@ _COUNTS = {
     "windows_scale": "windows that set each scorer's scale",
     "windows_limit": "windows that set the limit",
 }
+
+
+_HELD_OUT = (
+    "Of the held-out windows that set the limit: together they realise what is asked by construction, and an asset, "
+    "recipe or phase far from it has a normal of its own."
+)
 
 
 class SensorRow(NamedTuple):
@@ -71,6 +79,7 @@ class TrainingMeta:
         warnings: what a person should know.
         choice: with `scorers: auto`, what was chosen and why.
         budget: what came of a budget in incidents; None without one.
+        realised: what became of nu in the windows that set the limit, by asset, recipe and phase.
     """
 
     title: str
@@ -86,6 +95,7 @@ class TrainingMeta:
     warnings: Sequence[str] = ()
     choice: Choice | None = None
     budget: Budget | None = None
+    realised: Sequence[Realised] = ()
 
 
 def training_report(meta: TrainingMeta) -> str:
@@ -105,6 +115,7 @@ def training_report(meta: TrainingMeta) -> str:
             class_="charts",
         ),
         budget_section(meta.budget),
+        realised_section(meta.realised, _HELD_OUT),
         choice_section(meta.choice),
         _curves(meta),
         _samples(meta),

@@ -131,24 +131,31 @@ def shortfall(budget: Budget) -> str:
     )
 
 
-def _period(asset_class: AssetClass) -> int:
+def window_period(asset_class: AssetClass) -> int:
     """From one window to the next, in ns."""
     return int(asset_class.sampling) * asset_class.window.stride
 
 
 def _days(asset_class: AssetClass, windows: int) -> float:
-    return windows * _period(asset_class) / _NS_PER_DAY
+    return windows * window_period(asset_class) / _NS_PER_DAY
+
+
+def would_raise(
+    asset_class: AssetClass, asset: NDArray[np.integer], end_ns: NDArray[np.int64], final: Floats
+) -> NDArray[np.int64]:
+    """Places at which ANOMALY incidents of the final ratios [W] would have begun; windows sorted by asset and time."""
+    alerting = asset_class.alerting
+    clock = evidence_clock(asset, end_ns, window_period(asset_class))
+    over, under = final > 1.0, final < 1.0 - alerting.deadband
+    return raised(asset, clock, over, under, alerting.on_delay, alerting.off_delay)
 
 
 def _counter(asset_class: AssetClass, calm: Calm) -> Callable[[float], int]:
     """Incidents that a limit would have raised."""
-    alerting, centre = asset_class.alerting, float(np.median(calm.value))
-    clock = evidence_clock(calm.asset, calm.end, _period(asset_class))
+    centre = float(np.median(calm.value))
 
     def counted(limit: float) -> int:
-        final = ratio(calm.value, centre, limit)
-        over, under = final > 1.0, final < 1.0 - alerting.deadband
-        return len(raised(calm.asset, clock, over, under, alerting.on_delay, alerting.off_delay))
+        return len(would_raise(asset_class, calm.asset, calm.end, ratio(calm.value, centre, limit)))
 
     return counted
 

@@ -25,6 +25,7 @@ from models.bundle import Bundle
 from models.program import compile_program
 from models.scorer import FitRefused
 from monitor import __version__
+from monitor.evaluation.realised import Counted, Realised, realised
 from monitor.event_time.checks import Fault
 from monitor.model import Group, Grouping, calibrated_with, scored_columns
 from monitor.quantities import iso_time
@@ -32,7 +33,7 @@ from monitor.settings import AssetClass
 from monitor.thresholds.declared import TrainedContexts
 from monitor.thresholds.threshold import Estimate, ThresholdRefused
 from monitor.training.bands import normal_bands
-from monitor.training.budget import Budget, shortfall, within_reach
+from monitor.training.budget import Budget, shortfall, window_period, within_reach, would_raise
 from monitor.training.calibration import Calibrated, Evidence, from_folds, from_parts
 from monitor.training.centre import centre_limits
 from monitor.training.choice import Choice, resolve
@@ -50,7 +51,7 @@ from monitor.training.history import (
 )
 from monitor.training.masking import Missing, study
 from monitor.training.progress import TrainingProgress
-from monitor.training.scores import held_out, out_of_fold
+from monitor.training.scores import Scored, held_out, out_of_fold
 
 
 class Trained(NamedTuple):
@@ -66,6 +67,7 @@ class Trained(NamedTuple):
         warnings: what a person should know.
         choice: with `scorers: auto`, what was chosen and why.
         budget: what came of a budget in incidents; None without one.
+        realised: what became of nu in the windows that set the limit, by asset, recipe and phase.
     """
 
     bundle: Bundle
@@ -77,6 +79,7 @@ class Trained(NamedTuple):
     warnings: list[str]
     choice: Choice | None = None
     budget: Budget | None = None
+    realised: tuple[Realised, ...] = ()
 
 
 def train(
@@ -115,7 +118,7 @@ def _train(
     groups = groups_of(asset_class, rows)
     fit_of = _Fitting(asset_class, rows, Grouping(groups))
     learnt = _learn(asset_class, rows, fit_of, told)
-    scales, overall, each, ratios, _, budget = learnt.calibrated
+    scales, overall, each, ratios, windows, budget = learnt.calibrated
     fitted = learnt.fit
     bands = normal_bands(fitted.normal, fitted.draft.imputation)
     arrays = (
@@ -132,7 +135,32 @@ def _train(
     fields |= {} if budget is None else {"budget": msgspec.to_builtins(budget)}
     bundle = _completed(fitted.draft, arrays, fields)
     warnings = _warnings(asset_class, rows, fitted.normal, learnt.calibrated)
-    return Trained(bundle, overall, each, dict(fitted.curves), ratios, learnt.counts, warnings, budget=budget)
+    return Trained(
+        bundle,
+        overall,
+        each,
+        dict(fitted.curves),
+        ratios,
+        learnt.counts,
+        warnings,
+        budget=budget,
+        realised=realised(_counted(asset_class, rows, windows, ratios), overall.nu),
+    )
+
+
+def _counted(asset_class: AssetClass, rows: Rows, windows: Scored, final: NDArray[np.float64]) -> Counted:
+    """The calibration windows with the incidents that their limit would have raised."""
+    began = np.zeros(len(final), np.bool_)
+    began[would_raise(asset_class, windows.row, windows.end, final)] = True
+    return Counted(
+        assets=rows.assets,
+        asset=windows.row,
+        contexts=rows.contexts,
+        context=rows.slots.context[windows.closing],
+        over=final > 1.0,
+        began=began,
+        period=np.full(len(final), window_period(asset_class), np.int64),
+    )
 
 
 class _Learnt(NamedTuple):

@@ -134,6 +134,7 @@ def _tell(
             "warnings": each.warnings,
             "chosen": msgspec.to_builtins(each.choice),
             "budget": msgspec.to_builtins(each.budget),
+            "realised": msgspec.to_builtins(each.realised),
         }
         for name, each in trained.items()
     }
@@ -186,6 +187,7 @@ def _meta(asset_class: AssetClass, name: str, trained: Trained) -> TrainingMeta:
         warnings=trained.warnings,
         choice=trained.choice,
         budget=trained.budget,
+        realised=trained.realised,
     )
 
 
