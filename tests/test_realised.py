@@ -13,7 +13,7 @@ from monitor.report.realised import realised_section
 from tests.traces import T0, S, incident, trace_of
 
 WEEK = 7 * 86_400
-HEAT, HOLD = Context("b1", "A", "heat"), Context("b1", "A", "hold")
+HEAT, HOLD, WHOLE = Context("b1", "A", "heat"), Context("b1", "A", "hold"), Context("b2", "B")
 
 
 def by_name(rows: tuple[Realised, ...]) -> dict[tuple[str, str], Realised]:
@@ -24,14 +24,15 @@ def test_rates_are_counted_by_asset_recipe_and_phase_over_windows_that_may_be_no
     """R-1: 10 windows, 4 in heat, 4 in hold, 2 outside a batch; its fault at 7 s and 8 s does not count."""
     one = [0.1, 1.2, 0.3, 0.4, 0.5, 1.5, 9.0, 9.0, 0.2, np.nan]
     trace = trace_of({"R-1": one, "R-2": [1.1, 0.5]})._replace(
-        contexts=(NO_CONTEXT, HEAT, HOLD), context=np.array([1, 1, 1, 1, 2, 2, 2, 2, 0, 0, 0, 0], np.int32)
+        contexts=(NO_CONTEXT, HEAT, HOLD, WHOLE),
+        context=np.array([1, 1, 1, 1, 2, 2, 2, 2, 0, 0, 0, 3], np.int32),
     )
     labels = from_intervals([("R-1", Interval(T0 + 7 * S, T0 + 8 * S, "step"))])
     incidents = [
         incident("R-1", 2),
         incident("R-1", 7),
         incident("R-2", 1),
-        incident("R-2", 1, kind="SENSOR_FAULT"),
+        incident("R-2", 2, kind="SENSOR_FAULT"),
     ]
     rows = by_name(evaluate(trace, incidents, labels, nu=0.1).realised)
     counts = {key: (row.windows, row.exceedances, row.incidents) for key, row in rows.items()}
@@ -40,6 +41,7 @@ def test_rates_are_counted_by_asset_recipe_and_phase_over_windows_that_may_be_no
         ("asset", "R-1"): (7, 2, 1),
         ("asset", "R-2"): (2, 1, 1),
         ("recipe", "A"): (6, 2, 1),
+        ("recipe", "B"): (1, 0, 0),
         ("phase", "A / heat"): (4, 1, 1),
         ("phase", "A / hold"): (2, 1, 0),
     }
