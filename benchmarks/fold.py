@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from benchmarks.measure import Contestant, Figure, Scale, race
 from benchmarks.plant import Plant, faster, normal, trained
 from connectors.records import Batch
-from monitor.fold import Fold, Pass
+from monitor.fold import Fold
+from monitor.passes import Pass
 from tests.worlds import batch_of
 
 

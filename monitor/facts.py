@@ -12,7 +12,8 @@ from monitor.alerting.alerts import Facts, Readings, contributions_of
 from monitor.alerting.incidents import Kind
 from monitor.event_time.checks import Fault, untrusted
 from monitor.excursions import INSIDE
-from monitor.fold import Fold, Happening, Pass
+from monitor.fold import Fold
+from monitor.passes import Happening, Pass
 from monitor.quantities import iso_time
 from monitor.thresholds.adaptation import State
 from monitor.thresholds.adaptation_events import AwaitingApproval, Refused

@@ -13,150 +13,31 @@ step.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from connectors.records import Batch, Context, Quality
-from monitor.alerting.incidents import Incidents, Kind, Track, Transition
+from monitor.alerting.incidents import Incidents, Kind
 from monitor.event_time.checks import Fault, SensorChecks, untrusted
-from monitor.event_time.grid import Grid, Refusal, Silence, Slots
+from monitor.event_time.grid import Grid, Slots
 from monitor.event_time.history import History, Ready
 from monitor.event_time.silences import SilenceWatch
-from monitor.excursions import INSIDE, Excursions
+from monitor.excursions import Excursions
 from monitor.model import Model
+from monitor.passes import Happening, Output, Pass, Rated, empty_rated
 from monitor.settings import AssetClass
 from monitor.thresholds.adaptation import Adaptation
 from monitor.thresholds.adaptation_events import AdaptationEvent, Command
-from monitor.thresholds.centre import Centres, CentreWatch
+from monitor.thresholds.centre import CentreWatch
 from monitor.thresholds.declared import Declarations
 from monitor.thresholds.smoothing import Segments, Smoother
 from monitor.thresholds.tracking import Gate
 from monitor.thresholds.versions import Scale
 from monitor.trace import Trace
-
-
-class Rated(NamedTuple):
-    """W windows with all that the scorers and thresholds say of them; NaN where a window is not scored.
-
-    Attributes:
-        slot: [W] index of the closing slot among the slots of the pass.
-        coverage: [W] share of real readings.
-        maturity: [W] samples since the window's stretch began, at most its length.
-        known: [W] bool, coverage can be judged: trained and mature.
-        scored: [W] bool.
-        score: [W, S] raw scores.
-        on_scale: [W, S] scores on the bundle's ratio scale, the effect of masked sensors taken back.
-        mask_shift: [W, S] that effect: the score's own ratio is mask_shift + mask_stretch * on_scale.
-        mask_stretch: [W, S].
-        rank: [W, S] calibration ranks.
-        contributions: [W, S, D], as each scorer gives them.
-        share: [W, D] each sensor's share in the smoothed ratio, summing to 1.
-        expected: [W, D] what each sensor should show at the window's end; z-scores, as are the next three.
-        low: [W, D] lower end of the normal band there.
-        high: [W, D] upper end.
-        sigma: [W, D] one standard deviation of normal around the expected value.
-        outside: [W, D] bool, an observed sensor is outside its normal band.
-        away: [W, D] squared distance from expected, in standard deviations; 0 where masked.
-        masked: [W, D] bool, a sensor is not observed at the window's end.
-        left: [W, D] since when each sensor has been outside its normal band, ns since the epoch; `INSIDE` where it
-            has not.
-        scorer_ratio: [W, S] under the version in force.
-        ratio: [W] combined and smoothed, 1.0 is the limit.
-        version: [W] threshold version in force.
-        scorer_limit: [W, S] each scorer's limit in force, on the bundle's ratio scale.
-        final_limit: [W] limit in force of the combined, smoothed ratio.
-        drift: [W] where the threshold was in its life when the window was judged, codes of `State`.
-        gate: [W] whether the limit followed the scores at this window, codes of `Gate`.
-    """
-
-    slot: NDArray[np.int64]
-    coverage: NDArray[np.float32]
-    maturity: NDArray[np.int32]
-    known: NDArray[np.bool_]
-    scored: NDArray[np.bool_]
-    score: NDArray[np.float64]
-    on_scale: NDArray[np.float64]
-    mask_shift: NDArray[np.float64]
-    mask_stretch: NDArray[np.float64]
-    rank: NDArray[np.float64]
-    contributions: NDArray[np.float32]
-    share: NDArray[np.float64]
-    expected: NDArray[np.float32]
-    low: NDArray[np.float32]
-    high: NDArray[np.float32]
-    sigma: NDArray[np.float32]
-    outside: NDArray[np.bool_]
-    away: NDArray[np.float64]
-    masked: NDArray[np.bool_]
-    left: NDArray[np.int64]
-    scorer_ratio: NDArray[np.float64]
-    ratio: NDArray[np.float64]
-    version: NDArray[np.int32]
-    scorer_limit: NDArray[np.float64]
-    final_limit: NDArray[np.float64]
-    drift: NDArray[np.uint8]
-    gate: NDArray[np.uint8]
-
-
-class Pass(NamedTuple):
-    """One pass over the closed slots of a batch.
-
-    Attributes:
-        slots: the slots; values of masked sensors still as read.
-        faults: [M, C] codes of `Fault`.
-        centres: which sensors have left their trained centre.
-        group: [M] trajectory group of each slot.
-        age: [M] samples since the group began.
-        rated: its windows.
-        contexts: what the slots' context numbers mean.
-    """
-
-    slots: Slots
-    faults: NDArray[np.uint8]
-    centres: Centres
-    group: NDArray[np.int32]
-    age: NDArray[np.int64]
-    rated: Rated
-    contexts: Sequence[Context]
-
-
-class Happening(NamedTuple):
-    """A transition of an incident with where in the pass it happened.
-
-    Attributes:
-        transition: what happened.
-        track: of which condition.
-        slot: index of the slot in the pass.
-        window: index of the window in the pass, or -1 (sensor faults act on slots).
-    """
-
-    transition: Transition
-    track: Track
-    slot: int
-    window: int
-
-
-class Output(NamedTuple):
-    """What came of a batch.
-
-    Attributes:
-        done: the pass, for alerts and traces.
-        happenings: transitions of incidents, in order per asset.
-        adaptations: what drift and re-estimation did, with the window's index (-1: a command).
-        silences: gaps that ended with this batch.
-        refused: rows that are not reflected in windows.
-        counts: quantities by bounded name.
-    """
-
-    done: Pass
-    happenings: list[Happening]
-    adaptations: list[tuple[AdaptationEvent, int]]
-    silences: tuple[Silence, ...]
-    refused: tuple[Refusal, ...]
-    counts: dict[str, int]
+from monitor.tracks import fault_tracks, shift_tracks, window_tracks
 
 
 class _Stage(Protocol):
@@ -201,9 +82,9 @@ class Fold:
         )
         self.declarations = Declarations(asset_class, model.contexts)
         self.centres = CentreWatch(model.centre_limits)
-        self.faults = Incidents(_fault_tracks(asset_class))
-        self.shifts = Incidents(_shift_tracks(asset_class, model.sensors))
-        self.incidents = Incidents(_window_tracks(asset_class, model.program.scorers))
+        self.faults = Incidents(fault_tracks(asset_class))
+        self.shifts = Incidents(shift_tracks(asset_class, model.sensors))
+        self.incidents = Incidents(window_tracks(asset_class, model.program.scorers))
 
     @property
     def _stages(self) -> dict[str, _Stage]:
@@ -300,7 +181,7 @@ class Fold:
         scored = model.score(ready.values[chosen], ready.mask[chosen])
         finite = np.isfinite(scored.score).all(axis=1)
         kept = chosen[finite]
-        rated = _empty_rated(len(ready.last), len(model.program.scorers), len(model.columns))
+        rated = empty_rated(len(ready.last), len(model.program.scorers), len(model.columns))
         rated.slot[:], rated.coverage[:], rated.known[:] = ready.last, ready.coverage, known
         rated.maturity[:] = ready.maturity
         rated.scored[kept] = True
@@ -525,73 +406,3 @@ def _parts(
     total = leading.sum(axis=1, keepdims=True)
     share = np.divide(leading, total, out=np.zeros_like(leading), where=total > 0)
     return share * np.maximum(combined, 0.0)[:, None]
-
-
-def _fault_tracks(asset_class: AssetClass) -> list[Track]:
-    alerting = asset_class.alerting
-    return [
-        Track(
-            Kind.SENSOR_FAULT,
-            sensor,
-            alerting.fault_on_delay,
-            alerting.fault_off_delay,
-            alerting.realert,
-            alerting.criticality,
-        )
-        for sensor in asset_class.sensors
-    ]
-
-
-def _shift_tracks(asset_class: AssetClass, sensors: tuple[str, ...]) -> list[Track]:
-    """A DRIFT per scored sensor, beside those of the scorers."""
-    criticality = asset_class.alerting.criticality
-    return [Track(Kind.DRIFT, sensor, 0, 0, None, criticality) for sensor in sensors]
-
-
-def _window_tracks(asset_class: AssetClass, scorers: tuple[str, ...]) -> list[Track]:
-    """ANOMALY, coverage, then DRIFT and MODEL_STALE per scorer: `Fold._conditions` relies on this order."""
-    alerting = asset_class.alerting
-    realert, criticality = alerting.realert, alerting.criticality
-    return [
-        Track(Kind.ANOMALY, "", alerting.on_delay, alerting.off_delay, realert, criticality),
-        Track(
-            Kind.DATA_GAP, "coverage", alerting.fault_on_delay, alerting.fault_off_delay, realert, criticality
-        ),
-        *(Track(Kind.DRIFT, scorer, 0, 0, None, criticality) for scorer in scorers),
-        *(Track(Kind.MODEL_STALE, scorer, 0, 0, None, criticality) for scorer in scorers),
-    ]
-
-
-def _empty_rated(windows: int, scorers: int, sensors: int) -> Rated:
-    def unknown(*shape: int) -> NDArray[np.float64]:
-        return np.full(shape, np.nan)
-
-    return Rated(
-        slot=np.zeros(windows, np.int64),
-        coverage=np.zeros(windows, np.float32),
-        maturity=np.zeros(windows, np.int32),
-        known=np.zeros(windows, np.bool_),
-        scored=np.zeros(windows, np.bool_),
-        score=unknown(windows, scorers),
-        on_scale=unknown(windows, scorers),
-        mask_shift=unknown(windows, scorers),
-        mask_stretch=unknown(windows, scorers),
-        rank=unknown(windows, scorers),
-        contributions=np.zeros((windows, scorers, sensors), np.float32),
-        share=np.zeros((windows, sensors)),
-        expected=np.full((windows, sensors), np.nan, np.float32),
-        low=np.full((windows, sensors), np.nan, np.float32),
-        high=np.full((windows, sensors), np.nan, np.float32),
-        sigma=np.full((windows, sensors), np.nan, np.float32),
-        outside=np.zeros((windows, sensors), np.bool_),
-        away=np.zeros((windows, sensors)),
-        masked=np.zeros((windows, sensors), np.bool_),
-        left=np.full((windows, sensors), INSIDE, np.int64),
-        scorer_ratio=unknown(windows, scorers),
-        ratio=unknown(windows),
-        version=np.zeros(windows, np.int32),
-        scorer_limit=unknown(windows, scorers),
-        final_limit=unknown(windows),
-        drift=np.zeros(windows, np.uint8),
-        gate=np.zeros(windows, np.uint8),
-    )

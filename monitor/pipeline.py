@@ -22,8 +22,9 @@ from monitor.alerting.severity import severity
 from monitor.alerting.short_form import shorten
 from monitor.event_time.refusals import Refusal
 from monitor.facts import Identity, decision_of, facts_of
-from monitor.fold import Fold, Output
+from monitor.fold import Fold
 from monitor.model import Model
+from monitor.passes import Output
 from monitor.settings import Settings
 from monitor.thresholds.adaptation_events import (
     AdaptationEvent,
