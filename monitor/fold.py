@@ -211,13 +211,13 @@ class Fold:
         window_of = np.full(len(done.slots.row), -1, np.int64)
         window_of[done.rated.slot] = np.arange(len(done.rated.slot))
         declared = self.declarations.step(done.slots, done.contexts, window_of >= 0)
-        faulty = self._faulty(done)
+        faulty, off_centre = self._faulty(done), _off_centre(done)
         for at in self._steps(done, window_of, faulty):
             if faulty.any():
                 happenings += self._fault_step(done, at[faulty[done.slots.row[at]]])
-            turned = at[done.centres.turned[at]]
-            if len(turned):
-                happenings += self._shift_step(done, turned)
+            away = at[off_centre[at]]
+            if len(away):
+                happenings += self._shift_step(done, away)
             ended = at[window_of[at] >= 0]
             if len(ended):
                 windows = window_of[ended]
@@ -238,7 +238,7 @@ class Fold:
     ) -> Iterator[NDArray[np.int64]]:
         """Slots [n] of distinct assets, step by step in time; quiet slots that end no window are passed over."""
         row = done.slots.row
-        wanted = np.flatnonzero((window_of >= 0) | faulty[row] | done.centres.turned)
+        wanted = np.flatnonzero((window_of >= 0) | faulty[row] | _off_centre(done))
         if not len(wanted):
             return
         rows = row[wanted]
@@ -259,10 +259,14 @@ class Fold:
         return [Happening(t, self.faults.tracks[t.track], int(at[t.position]), -1) for t in moved]
 
     def _shift_step(self, done: Pass, at: NDArray[np.int64]) -> list[Happening]:
-        """Sensors that leave their centre or come back to it: a DRIFT of theirs has no delays."""
+        """Sensors that leave their centre or come back to it: a DRIFT of theirs has no delays.
+
+        None is raised while an ANOMALY is open: a fault moves many sensors, and who moved first is told by it. A
+        sensor that is away when the ANOMALY has cleared is told then.
+        """
         slots, away = done.slots, done.centres.away[at]
         no_ratio = np.full(away.shape, np.nan)
-        known = np.ones(away.shape, np.bool_)
+        known = ~(away & self.incidents.open_any(slots.row[at], Kind.ANOMALY)[:, None])
         moved = self.shifts.step(slots.row[at], slots.end[at], away, ~away, known, no_ratio)
         return [Happening(t, self.shifts.tracks[t.track], int(at[t.position]), -1) for t in moved]
 
@@ -388,6 +392,11 @@ class Fold:
             contexts=done.contexts,
             context=slots.context[at],
         )
+
+
+def _off_centre(done: Pass) -> NDArray[np.bool_]:
+    """Slots [M] at which a sensor is away from its centre, or has just come back to it."""
+    return done.centres.turned | done.centres.away.any(axis=1)
 
 
 def _parts(

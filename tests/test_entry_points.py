@@ -11,6 +11,7 @@ from models import registry
 from models.registry import BrokenScorerError, UnknownScorerError, built_in_names, get_scorer, scorer_names
 from monitor.bundles import read_bundle, write_bundle
 from monitor.model import Model
+from monitor.settings import Scoring
 from monitor.validation.finding import Findings
 from monitor.validation.scorers import check_scorers
 from monitor.yaml_lines import load
@@ -66,7 +67,7 @@ def test_a_promise_that_is_not_kept_is_told_with_the_package(site, points, told)
         get_scorer(name)
     assert told in str(caught.value)
     findings = Findings("plant.yaml", load("scorers: {}"))
-    check_scorers({name: {}}, ("scorers",), findings)
+    check_scorers(Scoring(scorers={name: {}}), ("scoring",), findings)
     assert told in str(findings.sorted()[0])
 
 

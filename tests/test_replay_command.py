@@ -48,9 +48,9 @@ asset_classes:
     window: {length: 8}
     time: {lateness: 2s, max_age: 3s, max_future: 1h, silence: 2min}
     calibration: {nu: 0.05, enough: 1}
-    scoring: {scorers: {pca: {}, var: {}}, block: 32}
-    drift: {samples: 100}
-    alerting: {on_delay: 2s, off_delay: 10s}
+    scoring: {scorers: {pca: {}, var: {}}, smoothing: 0.2, block: 32}
+    drift: {samples: 60, tracking: {enabled: false}}
+    alerting: {on_delay: 2s, off_delay: 5s}
 """
 
 
@@ -244,7 +244,7 @@ def test_the_report_is_one_page_that_loads_nothing(
 
 
 def test_an_approval_in_a_file_ends_a_standing_incident_of_a_replay(plant: Path) -> None:
-    moment = iso_time(START + (FAULT[0] + 30) * SECOND)
+    moment = iso_time(START + (FAULT[0] + 50) * SECOND)
     decision = {"asset": "P-1", "action": "approve", "by": "J. Roe", "at": moment}
     (plant / "decisions.jsonl").write_text(json.dumps(decision) + "\n")
     common = ("replay", "nuwatch.yaml", "standing.csv")
