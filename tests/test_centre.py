@@ -115,3 +115,15 @@ def test_a_slow_drift_raises_a_drift_of_that_sensor_before_it_is_large(trained: 
     begun = np.datetime64(first["raised_at"].rstrip("Z"), "ns").astype(np.int64)
     reached = 5 * ((int(begun) - START) / SECOND - 2000) / rows
     assert 0 < reached < 4
+
+
+def test_a_drift_waits_for_the_anomaly_of_its_asset_to_clear(trained: World) -> None:
+    values = autoregressive(8, 3000, 3)
+    values[2000:2400, 1] += 10 * autoregressive(0, 6000, 3)[:, 1].std()
+    records = trained.pipeline().push(polled(batch_of({"plant/0": values}))).records
+    told = [msgspec.json.decode(r.value or b"")["data"] for r in records if r.channel is Channel.ALERTS]
+    anomalies = [a for a in told if a["kind"] == "ANOMALY"]
+    planted = max((a for a in anomalies if a["event"] == "CLEARED"), key=lambda a: a["worst_ratio"])
+    raised = [a["raised_at"] for a in told if a["kind"] == "DRIFT" and a.get("subject") == "s1"]
+    assert raised
+    assert min(raised) >= planted["cleared_at"]
