@@ -10,7 +10,7 @@ from benchmarks.measure import Contestant, Figure, Scale, race
 from benchmarks.plant import faster, normal, trained
 from connectors.memory import MemorySink
 from connectors.records import Batch, Polled
-from monitor.checkpoint import FileCheckpoint
+from monitor.checkpoint import FileCheckpoint, Marker
 from monitor.pipeline import Pipeline
 from tests.worlds import batch_of
 
@@ -48,7 +48,7 @@ def run(scale: Scale) -> list[Figure]:
 
 
 def _commit(checkpoint: FileCheckpoint, rows: Mapping[str, bytes]) -> None:
-    checkpoint.commit(0, rows, 1, {"unit": "bundle"})
+    checkpoint.commit(0, rows, Marker(1, {"unit": "bundle"}))
 
 
 def _all_dirty(pipeline: Pipeline, rows: Mapping[str, bytes]) -> None:

@@ -25,34 +25,69 @@ _MAGIC = b"nuwatch snapshot 1\n"
 
 
 class Marker(msgspec.Struct, frozen=True):
-    """What a snapshot reflects.
+    """What the rows of a partition reflect.
 
     Attributes:
-        position: the input offset after the last record that the rows reflect.
-        sink: the sink's end positions when everything before was acknowledged.
-        bundles: bundle id by asset class; another bundle cannot go on from these rows.
+        position: the input offset after the last record that they reflect.
+        bundles: bundle id by asset class; rows of another bundle cannot be continued.
+        configuration: hash of the configuration in force from ``position`` on; '' where it is not known.
     """
 
     position: int
-    sink: dict[str, int]
     bundles: dict[str, str]
+    configuration: str = ""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """Something that entered from the side, with the place in the stream at which it acts.
+
+    Attributes:
+        position: the input offset before which it acts.
+        id: its name; the same thing has the same name in every partition, and whoever hands it in.
+        content: what it is, as its owner encodes it.
+    """
+
+    position: int
+    id: str
+    content: bytes
 
 
 class Restored(NamedTuple):
-    """A stored checkpoint: opaque rows by asset, and their marker."""
+    """A partition as it was committed last: opaque rows by asset, their marker, and the whole journal in order."""
 
     rows: dict[str, bytes]
     marker: Marker
+    journal: tuple[Entry, ...] = ()
+
+
+class Damaged(NamedTuple):
+    """A partition whose state was given up: it is set aside where it lay, and must be rebuilt from the source.
+
+    Attributes:
+        reason: what was found, for a person.
+        position: that of the last commit, where it could still be read.
+        journal: what could still be read of it.
+    """
+
+    reason: str
+    position: int | None = None
+    journal: tuple[Entry, ...] = ()
 
 
 class Checkpoint(Protocol):
-    """Durable state of partitions together with what was published for them."""
+    """Durable state of partitions together with what was published for them.
 
-    def restore(self, partition: int) -> Restored | None:
-        """The last commit of a partition, or None; call it for every partition before the first `publish`.
+    Every implementation passes one suite (`tests/test_checkpoint.py`).
+    """
+
+    def restore(self, partition: int) -> Restored | Damaged | None:
+        """The last commit of a partition, or None where there is none.
+
+        Called when a partition comes: on start, or on assignment; always before something of it is published.
 
         Raises:
-            StateError: the stored state is damaged or cannot be read.
+            StateError: the stored state cannot be read.
+            ConfigurationError: it was written by a newer version.
         """
         ...
 
@@ -60,12 +95,21 @@ class Checkpoint(Protocol):
         """Hand records to the sink, except those that it already had when the state was restored."""
         ...
 
-    def commit(
-        self, partition: int, rows: Mapping[str, bytes], position: int, bundles: Mapping[str, str]
-    ) -> None:
-        """Make durable: everything published is acknowledged, then the rows that changed and the position.
+    def journal(self, partition: int, entries: Sequence[Entry]) -> None:
+        """Make durable what is about to act; when this returns, a restart finds it. Nothing is ever removed.
 
-        Rows of earlier commits stay, unless they are of other ``bundles``: those end here.
+        Raises:
+            StateError: the state cannot be written; nothing of it may act.
+        """
+        ...
+
+    def commit(self, partition: int, rows: Mapping[str, bytes | None], marker: Marker) -> None:
+        """Make durable: everything published is acknowledged, then the rows that changed and the marker, as one.
+
+        Args:
+            partition: whose.
+            rows: those that changed, by asset; None removes one. Rows of earlier commits stay.
+            marker: what the rows reflect from here on.
 
         Raises:
             SinkError: something published was not acknowledged; nothing is written.
@@ -108,41 +152,52 @@ class MemoryCheckpoint:
     def __init__(self, sink: Sink, timeout: float = 60.0) -> None:
         self._publishing = _Publishing(sink, timeout)
         self._stored: dict[int, Restored] = {}
+        self._ends: dict[int, dict[str, int]] = {}
+        self._journal: dict[int, tuple[Entry, ...]] = {}
 
-    def restore(self, partition: int) -> Restored | None:
+    def restore(self, partition: int) -> Restored | Damaged | None:
         """See `Checkpoint`."""
         restored = self._stored.get(partition)
         if restored is None:
             return None
-        self._publishing.skip_known(restored.marker.sink)
-        return restored._replace(rows=dict(restored.rows))
+        self._publishing.skip_known(self._ends[partition])
+        return restored._replace(rows=dict(restored.rows), journal=self._journal.get(partition, ()))
 
     def publish(self, events: Sequence[OutRecord]) -> None:
         """See `Checkpoint`."""
         self._publishing.publish(events)
 
-    def commit(
-        self, partition: int, rows: Mapping[str, bytes], position: int, bundles: Mapping[str, str]
-    ) -> None:
+    def journal(self, partition: int, entries: Sequence[Entry]) -> None:
         """See `Checkpoint`."""
-        marker = Marker(position, self._publishing.acknowledge(), dict(bundles))
-        self._stored[partition] = _merged(self._stored.get(partition), rows, marker)
+        self._journal[partition] = (*self._journal.get(partition, ()), *entries)
+
+    def commit(self, partition: int, rows: Mapping[str, bytes | None], marker: Marker) -> None:
+        """See `Checkpoint`."""
+        self._ends[partition] = self._publishing.acknowledge()
+        before = self._stored.get(partition)
+        self._stored[partition] = Restored(_merged(before.rows if before else {}, rows), marker)
 
     def close(self) -> None:
         """See `Checkpoint`."""
         self._publishing.close()
 
 
-def _merged(before: Restored | None, rows: Mapping[str, bytes], marker: Marker) -> Restored:
-    """Earlier rows and those that changed; rows of another bundle must not pass for rows of this one."""
-    if before is None or before.marker.bundles != marker.bundles:
-        return Restored(dict(rows), marker)
-    return Restored({**before.rows, **rows}, marker)
+def _merged(before: Mapping[str, bytes], rows: Mapping[str, bytes | None]) -> dict[str, bytes]:
+    """Earlier rows, those that changed, and without those that were removed."""
+    return {asset: row for asset, row in {**before, **rows}.items() if row is not None}
+
+
+class _FileMarker(msgspec.Struct, frozen=True):
+    position: int
+    sink: dict[str, int]
+    bundles: dict[str, str]
+    configuration: str = ""
 
 
 class _Snapshot(msgspec.Struct, frozen=True):
-    marker: Marker
+    marker: _FileMarker
     rows: dict[str, bytes]
+    journal: tuple[Entry, ...] = ()
 
 
 class FileCheckpoint:
@@ -160,7 +215,7 @@ class FileCheckpoint:
 
     def __init__(self, directory: Path, sink: Sink, timeout: float = 60.0) -> None:
         self._directory = directory
-        self._stored: dict[int, Restored] = {}
+        self._stored: dict[int, _Snapshot] = {}
         self._lock: IO[bytes] | None = _locked(directory)
         try:
             self._publishing = _Publishing(sink, timeout)
@@ -168,7 +223,7 @@ class FileCheckpoint:
             self._lock.close()
             raise
 
-    def restore(self, partition: int) -> Restored | None:
+    def restore(self, partition: int) -> Restored | Damaged | None:
         """See `Checkpoint`."""
         path = self._path(partition)
         try:
@@ -177,22 +232,32 @@ class FileCheckpoint:
             return None
         except OSError as error:
             raise StateError(f"{path}: cannot read the snapshot: {error.strerror}") from error
-        snapshot = _unpack(raw, path)
-        self._stored[partition] = Restored(snapshot.rows, snapshot.marker)
+        snapshot = self._stored[partition] = _unpack(raw, path)
         self._publishing.skip_known(snapshot.marker.sink)
-        return Restored(dict(snapshot.rows), snapshot.marker)
+        stored = snapshot.marker
+        marker = Marker(stored.position, stored.bundles, stored.configuration)
+        return Restored(dict(snapshot.rows), marker, snapshot.journal)
 
     def publish(self, events: Sequence[OutRecord]) -> None:
         """See `Checkpoint`."""
         self._publishing.publish(events)
 
-    def commit(
-        self, partition: int, rows: Mapping[str, bytes], position: int, bundles: Mapping[str, str]
-    ) -> None:
+    def journal(self, partition: int, entries: Sequence[Entry]) -> None:
         """See `Checkpoint`."""
-        marker = Marker(position, self._publishing.acknowledge(), dict(bundles))
-        merged = self._stored[partition] = _merged(self._stored.get(partition), rows, marker)
-        self._write(self._path(partition), _pack(_Snapshot(merged.marker, merged.rows)))
+        stored = self._stored[partition]
+        self._keep(partition, _Snapshot(stored.marker, stored.rows, (*stored.journal, *entries)))
+
+    def commit(self, partition: int, rows: Mapping[str, bytes | None], marker: Marker) -> None:
+        """See `Checkpoint`."""
+        ends = self._publishing.acknowledge()
+        before = self._stored.get(partition)
+        kept = _FileMarker(marker.position, ends, marker.bundles, marker.configuration)
+        merged = _merged(before.rows if before else {}, rows)
+        self._keep(partition, _Snapshot(kept, merged, before.journal if before else ()))
+
+    def _keep(self, partition: int, snapshot: _Snapshot) -> None:
+        self._stored[partition] = snapshot
+        self._write(self._path(partition), _pack(snapshot))
 
     def close(self) -> None:
         """See `Checkpoint`."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from connectors.ports import Source, Start
 from connectors.records import Polled, first_position
-from monitor.checkpoint import Checkpoint
+from monitor.checkpoint import Checkpoint, Damaged, Marker
 from monitor.errors import ConfigurationError, StateError
 from monitor.pipeline import Outcome, Pipeline, empty_outcome
 from monitor.thresholds.decisions import Decisions, NoDecisions, Piece
@@ -46,7 +46,7 @@ class Engine:
         self._decisions = decisions or NoDecisions()
         self._positions: dict[int, int] = {}
         self._durable: dict[int, int] = {}
-        self._undurable: dict[int, dict[str, bytes]] = {}
+        self._undurable: dict[int, dict[str, bytes | None]] = {}
         self._unacknowledged = 0
         self._owners: dict[str, int] = {}
         self.pipelines: dict[int, Pipeline] = {}
@@ -103,7 +103,7 @@ class Engine:
         for partition, position in moved.items():
             rows = self._undurable.setdefault(partition, {})
             rows |= self.pipelines[partition].dump()
-            self._checkpoint.commit(partition, rows, position, self._bundles)
+            self._checkpoint.commit(partition, rows, Marker(position, self._bundles))
             self._durable[partition] = position
             del self._undurable[partition]
         self._unacknowledged = 0
@@ -143,7 +143,7 @@ class Engine:
         first = first_position(polled)
         if polled.partition in self._durable or first is None:
             return
-        self._checkpoint.commit(polled.partition, {}, first, self._bundles)
+        self._checkpoint.commit(polled.partition, {}, Marker(first, self._bundles))
         self._durable[polled.partition] = first
 
     def _fold(self, pipeline: Pipeline, piece: Piece) -> Step:
@@ -165,10 +165,13 @@ class Engine:
         restored = self._checkpoint.restore(partition)
         if restored is None:
             return None
+        if isinstance(restored, Damaged):
+            raise StateError(f"partition {partition}: {restored.reason}")
         self._decisions.restored(partition, restored.marker.position)
         self._durable[partition] = restored.marker.position
         if restored.marker.bundles != self._bundles:
             self.discarded.append(partition)
+            self._undurable[partition] = dict.fromkeys(restored.rows)
             return restored.marker.position
         try:
             self._pipeline(partition).load(restored.rows)

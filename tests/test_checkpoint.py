@@ -11,7 +11,15 @@ import pytest
 from connectors.errors import SinkError
 from connectors.memory import MemorySink
 from connectors.records import Channel, OutRecord
-from monitor.checkpoint import Checkpoint, FileCheckpoint, MemoryCheckpoint
+from monitor.checkpoint import (
+    Checkpoint,
+    Damaged,
+    Entry,
+    FileCheckpoint,
+    Marker,
+    MemoryCheckpoint,
+    Restored,
+)
 from monitor.errors import StateError
 
 BUNDLES = {"unit": "bundle-1"}
@@ -23,6 +31,13 @@ def event(name: str, channel: Channel = Channel.ALERTS) -> OutRecord:
 
 def ids(sink: MemorySink) -> list[str]:
     return [record.id for record in sink.records]
+
+
+def restored_of(checkpoint: Checkpoint, partition: int) -> Restored:
+    restored = checkpoint.restore(partition)
+    assert restored is not None
+    assert not isinstance(restored, Damaged)
+    return restored
 
 
 class Place:
@@ -64,53 +79,68 @@ def test_a_partition_without_a_commit_has_nothing_to_restore(place: Place) -> No
 def test_what_was_committed_is_restored_by_partition(place: Place) -> None:
     checkpoint = place.restarted()
     checkpoint.publish([event("a"), event("b", Channel.THRESHOLDS)])
-    checkpoint.commit(0, {"plant/0": b"\x00row", "plant/1": b""}, 7, BUNDLES)
-    checkpoint.commit(3, {"plant/9": b"other"}, 2**40, {})
+    checkpoint.commit(0, {"plant/0": b"\x00row", "plant/1": b""}, Marker(7, BUNDLES))
+    checkpoint.commit(3, {"plant/9": b"other"}, Marker(2**40, {}))
     again = place.restarted()
-    first, other = again.restore(0), again.restore(3)
-    assert first is not None
-    assert other is not None
+    first, other = restored_of(again, 0), restored_of(again, 3)
     assert first.rows == {"plant/0": b"\x00row", "plant/1": b""}
     assert first.marker.position == 7
     assert first.marker.bundles == BUNDLES
-    assert first.marker.sink == {"alerts/0": 1, "thresholds/0": 1, "dead_letter/0": 0}
+    assert first.journal == ()
     assert (other.rows, other.marker.position, other.marker.bundles) == ({"plant/9": b"other"}, 2**40, {})
     assert again.restore(1) is None
 
 
 def test_rows_of_several_commits_merge_also_over_a_restart(place: Place) -> None:
     checkpoint = place.restarted()
-    checkpoint.commit(0, {"a": b"1", "b": b"1"}, 1, BUNDLES)
-    checkpoint.commit(0, {"b": b"2"}, 2, BUNDLES)
+    checkpoint.commit(0, {"a": b"1", "b": b"1"}, Marker(1, BUNDLES))
+    checkpoint.commit(0, {"b": b"2"}, Marker(2, BUNDLES))
     after = place.restarted()
     after.restore(0)
-    after.commit(0, {"c": b"3"}, 3, BUNDLES)
-    restored = place.restarted().restore(0)
-    assert restored is not None
+    after.commit(0, {"c": b"3"}, Marker(3, BUNDLES))
+    restored = restored_of(place.restarted(), 0)
     assert restored.rows == {"a": b"1", "b": b"2", "c": b"3"}
     assert restored.marker.position == 3
 
 
-def test_rows_of_another_bundle_do_not_live_on_under_the_new_ones_name(place: Place) -> None:
-    place.restarted().commit(0, {"a": b"old", "b": b"old"}, 1, BUNDLES)
+def test_a_row_that_is_removed_is_gone_and_the_others_stay(place: Place) -> None:
+    place.restarted().commit(0, {"a": b"old", "b": b"old", "c": b"old"}, Marker(1, BUNDLES))
     checkpoint = place.restarted()
     checkpoint.restore(0)
-    checkpoint.commit(0, {"b": b"new"}, 2, {"unit": "bundle-2"})
-    restored = place.restarted().restore(0)
-    assert restored is not None
-    assert restored.rows == {"b": b"new"}
-    assert restored.marker.bundles == {"unit": "bundle-2"}
+    checkpoint.commit(0, {"a": None, "b": b"new", "never": None}, Marker(2, {"unit": "bundle-2"}, "hash"))
+    restored = restored_of(place.restarted(), 0)
+    assert restored.rows == {"b": b"new", "c": b"old"}
+    assert restored.marker == Marker(2, {"unit": "bundle-2"}, "hash")
+
+
+def test_the_journal_is_restored_whole_in_order_and_by_partition(place: Place) -> None:
+    checkpoint = place.restarted()
+    for partition in range(2):
+        checkpoint.commit(partition, {}, Marker(1, BUNDLES))
+    checkpoint.journal(0, [Entry(5, "second", b"\x00"), Entry(5, "first", b"")])
+    checkpoint.journal(1, [Entry(2**40, "other", b"x")])
+    checkpoint.commit(0, {"a": b"1"}, Marker(9, BUNDLES))
+    again = place.restarted()
+    again.restore(0)
+    again.journal(0, [Entry(3, "third", b"z")])
+    after = place.restarted()
+    assert restored_of(after, 0).journal == (
+        Entry(5, "second", b"\x00"),
+        Entry(5, "first", b""),
+        Entry(3, "third", b"z"),
+    )
+    assert restored_of(after, 0).rows == {"a": b"1"}
+    assert restored_of(after, 1).journal == (Entry(2**40, "other", b"x"),)
 
 
 def test_nothing_is_written_when_the_sink_refuses(place: Place) -> None:
     checkpoint = place.restarted()
-    checkpoint.commit(0, {"a": b"1"}, 1, BUNDLES)
+    checkpoint.commit(0, {"a": b"1"}, Marker(1, BUNDLES))
     checkpoint.publish([event("refused")])
     place.sink.failure = SinkError("no")
     with pytest.raises(SinkError, match="no"):
-        checkpoint.commit(0, {"a": b"2", "b": b"2"}, 2, BUNDLES)
-    restored = place.restarted().restore(0)
-    assert restored is not None
+        checkpoint.commit(0, {"a": b"2", "b": b"2"}, Marker(2, BUNDLES))
+    restored = restored_of(place.restarted(), 0)
     assert restored.rows == {"a": b"1"}
     assert restored.marker.position == 1
 
@@ -119,20 +149,20 @@ def test_a_commit_makes_durable_what_was_published_before_it(place: Place) -> No
     checkpoint = place.restarted()
     checkpoint.publish([event("a"), event("b")])
     assert ids(place.sink) == []
-    checkpoint.commit(0, {}, 1, BUNDLES)
+    checkpoint.commit(0, {}, Marker(1, BUNDLES))
     assert ids(place.sink) == ["a", "b"]
 
 
 def test_what_the_sink_has_behind_the_commit_is_not_published_again_after_a_restart(place: Place) -> None:
     checkpoint = place.restarted()
     checkpoint.publish([event("before")])
-    checkpoint.commit(0, {}, 1, BUNDLES)
+    checkpoint.commit(0, {}, Marker(1, BUNDLES))
     place.sink.emit([event("behind"), event("version", Channel.THRESHOLDS)])
     place.sink.flush(1.0)
     again = place.restarted()
     again.restore(0)
     again.publish([event("behind"), event("version", Channel.THRESHOLDS), event("new")])
-    again.commit(0, {}, 2, BUNDLES)
+    again.commit(0, {}, Marker(2, BUNDLES))
     assert ids(place.sink) == ["before", "behind", "version", "new"]
 
 
@@ -141,29 +171,27 @@ def test_ids_behind_every_partitions_commit_are_skipped_when_all_are_restored(
     place: Place, order: tuple[int, int]
 ) -> None:
     checkpoint = place.restarted()
-    checkpoint.commit(0, {}, 1, BUNDLES)
+    checkpoint.commit(0, {}, Marker(1, BUNDLES))
     checkpoint.publish([event("of-1")])
-    checkpoint.commit(1, {}, 1, BUNDLES)
+    checkpoint.commit(1, {}, Marker(1, BUNDLES))
     again = place.restarted()
     for partition in order:
         again.restore(partition)
     again.publish([event("of-1")])
-    again.commit(0, {}, 2, BUNDLES)
+    again.commit(0, {}, Marker(2, BUNDLES))
     assert ids(place.sink) == ["of-1"]
 
 
 def test_restored_rows_may_be_changed_without_changing_what_is_stored(place: Place) -> None:
     checkpoint = place.restarted()
     rows = {"a": b"1"}
-    checkpoint.commit(0, rows, 1, BUNDLES)
+    checkpoint.commit(0, rows, Marker(1, BUNDLES))
     rows["a"] = b"changed"
     again = place.restarted()
-    restored = again.restore(0)
-    assert restored is not None
+    restored = restored_of(again, 0)
     restored.rows["b"] = b"changed"
-    again.commit(0, {}, 2, BUNDLES)
-    after = place.restarted().restore(0)
-    assert after is not None
+    again.commit(0, {}, Marker(2, BUNDLES))
+    after = restored_of(place.restarted(), 0)
     assert after.rows == {"a": b"1"}
 
 
@@ -204,7 +232,7 @@ def test_a_crash_before_the_rename_leaves_the_old_snapshot(
     tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     checkpoint = opened()
-    checkpoint.commit(0, {"a": b"1"}, 1, BUNDLES)
+    checkpoint.commit(0, {"a": b"1"}, Marker(1, BUNDLES))
     before = (tmp_path / "partition-0.snapshot").read_bytes()
 
     def crash(*_: object) -> None:
@@ -213,15 +241,14 @@ def test_a_crash_before_the_rename_leaves_the_old_snapshot(
     with monkeypatch.context() as patch:
         patch.setattr(*{"fsync": (os, "fsync", crash), "replace": (Path, "replace", crash)}[call])
         with pytest.raises(Crash):
-            checkpoint.commit(0, {"a": b"2"}, 2, BUNDLES)
+            checkpoint.commit(0, {"a": b"2"}, Marker(2, BUNDLES))
     assert (tmp_path / "partition-0.tmp").exists()
     assert (tmp_path / "partition-0.snapshot").read_bytes() == before
 
     again = opened()
-    restored = again.restore(0)
-    assert restored is not None
+    restored = restored_of(again, 0)
     assert (restored.rows, restored.marker.position) == ({"a": b"1"}, 1)
-    again.commit(0, {"a": b"3"}, 3, BUNDLES)
+    again.commit(0, {"a": b"3"}, Marker(3, BUNDLES))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["lock", "partition-0.snapshot"]
 
 
@@ -242,7 +269,7 @@ def test_the_new_snapshot_is_on_disk_before_it_takes_the_old_ones_name(
     checkpoint = opened()
     monkeypatch.setattr(os, "fsync", noted_sync)
     monkeypatch.setattr(Path, "replace", noted_replace)
-    checkpoint.commit(0, {}, 1, BUNDLES)
+    checkpoint.commit(0, {}, Marker(1, BUNDLES))
     assert order == [
         "sync partition-0.tmp",
         "rename partition-0.tmp partition-0.snapshot",
@@ -262,7 +289,7 @@ def damaged(raw: bytes) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("damage", ["one bit", "cut", "header only", "longer"])
 def test_a_damaged_snapshot_is_refused_with_what_to_do(tmp_path: Path, opened: Opened, damage: str) -> None:
-    opened().commit(0, {"plant/0": b"x" * 100}, 1, BUNDLES)
+    opened().commit(0, {"plant/0": b"x" * 100}, Marker(1, BUNDLES))
     path = tmp_path / "partition-0.snapshot"
     path.write_bytes(damaged(path.read_bytes())[damage])
     with pytest.raises(StateError, match="checksum") as caught:
@@ -324,7 +351,7 @@ def test_a_disk_that_takes_no_more_is_a_state_error_and_the_next_commit_loses_no
     tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = opened()
-    checkpoint.commit(0, {"a": b"1"}, 1, BUNDLES)
+    checkpoint.commit(0, {"a": b"1"}, Marker(1, BUNDLES))
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
@@ -332,12 +359,11 @@ def test_a_disk_that_takes_no_more_is_a_state_error_and_the_next_commit_loses_no
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(StateError, match="No space left on device") as caught:
-            checkpoint.commit(0, {"b": b"2"}, 2, BUNDLES)
+            checkpoint.commit(0, {"b": b"2"}, Marker(2, BUNDLES))
     assert caught.value.exit_code == 74
     assert sorted(p.name for p in tmp_path.iterdir()) == ["lock", "partition-0.snapshot"]
-    checkpoint.commit(0, {"c": b"3"}, 3, BUNDLES)
-    restored = opened().restore(0)
-    assert restored is not None
+    checkpoint.commit(0, {"c": b"3"}, Marker(3, BUNDLES))
+    restored = restored_of(opened(), 0)
     assert restored.rows == {"a": b"1", "b": b"2", "c": b"3"}
 
 

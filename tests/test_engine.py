@@ -13,7 +13,7 @@ from connectors.errors import SinkError
 from connectors.memory import MemorySink, MemorySource
 from connectors.ports import Source
 from connectors.records import Batch, Channel, OutRecord, RawRecord
-from monitor.checkpoint import Checkpoint, FileCheckpoint, MemoryCheckpoint
+from monitor.checkpoint import Checkpoint, FileCheckpoint, Marker, MemoryCheckpoint
 from monitor.connect import layout_of
 from monitor.engine import Engine
 from monitor.errors import ConfigurationError, StateError
@@ -318,7 +318,9 @@ def test_state_that_does_not_fit_the_configuration_is_a_state_error(
 ) -> None:
     sink = MemorySink()
     checkpoint = FileCheckpoint(tmp_path, sink)
-    checkpoint.commit(0, {"plant/0": b"\x93\xa4unit\x00\xc4\x01x"}, 40, {"unit": trained.model.bundle_id})
+    checkpoint.commit(
+        0, {"plant/0": b"\x93\xa4unit\x00\xc4\x01x"}, Marker(40, {"unit": trained.model.bundle_id})
+    )
     checkpoint.close()
     again = FileCheckpoint(tmp_path, sink)
     with pytest.raises(StateError, match=r"partition 0: the stored state does not fit .*hint: ") as caught:
