@@ -78,11 +78,17 @@ class Sink(Protocol):
         ...
 
     def emit(self, records: Sequence[OutRecord]) -> None:
-        """Hand over records; they are durable only after `flush` has returned."""
+        """Hand over records; they are durable only after `flush` has returned.
+
+        Raises:
+            SinkError: the sink cannot take records at all. An outside that is away or refuses is told by `flush`.
+        """
         ...
 
     def flush(self, timeout: float) -> Mapping[str, int]:
         """Wait until everything emitted is acknowledged; returns the new end positions.
+
+        After an error, what was not acknowledged stays handed over: a later flush tries again.
 
         Raises:
             SinkError: a record was refused, or the time ran out.

@@ -10,6 +10,7 @@ import msgspec
 
 from connectors.codec import Codec
 from connectors.records import ClassLayout, Layout, SensorLayout, TimeLayout
+from monitor.alerting.short_form import halved
 from monitor.configuration import Configuration, convert
 from monitor.errors import ConfigurationError
 from monitor.settings import Settings
@@ -122,7 +123,7 @@ def make_sink(configuration: Configuration) -> Sink:
     if kind == "kafka":
         from connectors.kafka import KafkaSink, KafkaSinkSettings
 
-        return KafkaSink(_section(configuration, "sink", KafkaSinkSettings))
+        return KafkaSink(_section(configuration, "sink", KafkaSinkSettings), halved)
     if kind == "files":
         from connectors.files import FilesSink, FilesSinkSettings
 

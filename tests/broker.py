@@ -163,6 +163,19 @@ def create_topic(
         admin.close()
 
 
+def delete_topic(bootstrap: str, name: str) -> None:
+    """Delete a topic and wait until the broker no longer knows it."""
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        admin.delete_topics([name])
+        deadline = time.monotonic() + 30
+        while name in admin.list_topics():
+            assert time.monotonic() < deadline, f"topic {name} is still there"
+            time.sleep(0.1)
+    finally:
+        admin.close()
+
+
 def wait_until_ready(bootstrap: str, seconds: float, alive: Process | None = None) -> None:
     """Return when the broker answers as a member of its cluster.
 

@@ -22,7 +22,7 @@ from connectors.kafka import (
     sample,
 )
 from connectors.records import Channel, OutRecord, RawRecord, Reason
-from tests.broker import PASSWORD, USER, AnyBroker, Broker, free_port, produce
+from tests.broker import PASSWORD, USER, AnyBroker, Broker, delete_topic, free_port, produce
 from tests.kafka_reader import Reader, Tape, alert, everything, nowhere
 
 pytestmark = pytest.mark.kafka
@@ -365,28 +365,75 @@ def test_missing_topics_are_named_and_can_be_created(
 def test_a_record_that_is_too_large_for_us_is_refused_by_name(kafka_sink: Callable[..., KafkaSink]) -> None:
     out = kafka_sink(max_record_bytes=1000)
     out.open()
-    with pytest.raises(
-        SinkError, match=r"record incident:0007 .*MessageSizeTooLarge.*hint: .*max_record_bytes"
-    ):
-        out.emit([alert(7, value=b"x" * 2000)])
+    out.emit([alert(7, value=b"x" * 2000)])
+    for _ in range(2):
+        with pytest.raises(
+            SinkError, match=r"record incident:0007 .*MessageSizeTooLarge.*hint: .*max_record_bytes"
+        ):
+            out.flush(10.0)
 
 
-def test_a_record_that_is_too_large_for_the_topic_is_refused_by_name(
-    kafka_broker: AnyBroker, new_topic: Callable[..., str]
+@pytest.fixture
+def narrow_topics(new_topic: Callable[..., str]) -> SinkTopics:
+    """Topics of which the one of alerts takes 1000 bytes at once."""
+    narrow = new_topic(configs={"max.message.bytes": "1000"})
+    return SinkTopics(alerts=narrow, thresholds=new_topic(), dead_letter=new_topic())
+
+
+def test_a_record_that_is_too_large_for_the_topic_is_refused_by_name_and_stays_handed_over(
+    narrow_topics: SinkTopics, kafka_sink: Callable[..., KafkaSink]
 ) -> None:
-    names = SinkTopics(
-        alerts=new_topic(configs={"max.message.bytes": "1000"}),
-        thresholds=new_topic(),
-        dead_letter=new_topic(),
-    )
-    out = KafkaSink(KafkaSinkSettings(bootstrap_servers=(kafka_broker.bootstrap,), topics=names))
+    out = kafka_sink(topics=narrow_topics)
     out.open()
-    out.emit([alert(8, value=b"x" * 2000)])
-    with pytest.raises(SinkError, match=f"record incident:0008 was not accepted by topic '{names.alerts}'"):
-        out.flush(10.0)
-    out.emit([alert(9)])
-    assert out.flush(10.0)["alerts/0"] == 1
+    out.emit([alert(7), alert(8, value=b"x" * 2000), alert(9)])
+    for _ in range(2):
+        with pytest.raises(SinkError, match=rf"record incident:0008 .*'{narrow_topics.alerts}'"):
+            out.flush(10.0)
+
+
+def test_a_record_that_is_too_large_goes_out_in_a_shorter_form_and_nothing_else_is_lost_or_reordered(
+    kafka_broker: AnyBroker, narrow_topics: SinkTopics
+) -> None:
+    def shorter(record: OutRecord) -> OutRecord | None:
+        value = record.value or b""
+        return record._replace(value=value[: len(value) // 2]) if value else None
+
+    settings = KafkaSinkSettings(
+        bootstrap_servers=(kafka_broker.bootstrap,), topics=narrow_topics, max_record_bytes=3000
+    )
+    out = KafkaSink(settings, shorter)
+    out.open()
+    out.emit([alert(7), alert(8, value=b"x" * 2000), alert(9, value=b"y" * 4000), alert(10)])
+    out.flush(20.0)
     out.close()
+    last: dict[bytes, bytes] = {}
+    for record in everything(kafka_broker.bootstrap, narrow_topics.alerts):
+        last[dict(record.headers)["nuwatch-id"]] = record.value
+    assert {name[-2:]: len(value) for name, value in last.items()} == {
+        b"07": 2,
+        b"08": 500,
+        b"09": 500,
+        b"10": 2,
+    }
+
+
+def test_what_a_missing_topic_refused_is_there_once_the_topic_is(
+    kafka_broker: AnyBroker, kafka_topics: SinkTopics, kafka_sink: Callable[..., KafkaSink]
+) -> None:
+    out = kafka_sink()
+    out.open()
+    out.emit([alert(1)])
+    out.flush(10.0)
+    delete_topic(kafka_broker.bootstrap, kafka_topics.alerts)
+    out.emit([alert(2), alert(3)])
+    with pytest.raises(SinkError, match=rf"record incident:0002 .*'{kafka_topics.alerts}'.*1 other"):
+        out.flush(2.0)
+    out.emit([alert(4)])
+    kafka_broker.create_topic(kafka_topics.alerts, 1)
+    out.flush(60.0)
+    published = everything(kafka_broker.bootstrap, kafka_topics.alerts)
+    ids = [dict(record.headers)["nuwatch-id"][-4:] for record in published]
+    assert ids == [b"0002", b"0003", b"0004"]
 
 
 # -- TLS and passwords --------------------------------------------------------------------------------------

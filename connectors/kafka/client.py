@@ -21,6 +21,8 @@ from connectors.records import RawRecord
 
 SHORTEST_DELIVERY_SECONDS = 35.0
 """One request may take 30 s; a shorter delivery time-out would give up on a single slow one."""
+LONGEST_SEND_SECONDS = 5.0
+"""A record for a topic that has gone waits this long for the topic's return before it is the outbox's again."""
 
 
 def consumer(
@@ -72,7 +74,7 @@ def producer(settings: KafkaSinkSettings) -> Producer:
         max_request_size=settings.max_record_bytes,
         compression_type=settings.compression,
         delivery_timeout_ms=int(max(settings.retry_seconds, SHORTEST_DELIVERY_SECONDS) * 1000),
-        max_block_ms=int(settings.connect_seconds * 1000),
+        max_block_ms=int(min(settings.connect_seconds, LONGEST_SEND_SECONDS) * 1000),
         allow_auto_create_topics=False,
         metrics_enabled=False,
     )

@@ -7,8 +7,10 @@ Alerts and threshold versions are CloudEvents in structured mode and say so in t
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
 
 from connectors.errors import ConnectorError, SinkError
 from connectors.kafka import client
@@ -16,6 +18,8 @@ from connectors.kafka.clientlib import (
     Admin,
     Consumer,
     KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
     Producer,
     TopicPartition,
     close_producer,
@@ -31,24 +35,39 @@ _ANSWER_MS = 10_000
 _CLOSE_SECONDS = 5.0
 
 
-class _Sent(NamedTuple):
-    """A record handed to the producer, and the future of its acknowledgement."""
+@dataclass
+class _Entry:
+    """A record of the outbox, and the future of its acknowledgement once the producer has it."""
 
     record: OutRecord
-    future: Any
+    future: Any = None
 
 
 class KafkaSink:
     """Publishes records. Not safe for threads: one caller opens, emits, flushes and closes it.
 
     The producer is idempotent: its own retries, through the death of a broker too, neither duplicate nor
-    reorder. What a restart sends again is found by id.
+    reorder. What a topic refuses (it is gone, or we may not write it) stays in the outbox, and every flush tries
+    it again with a new producer, in the old order: then a record that the broker had after all is there twice,
+    with one id. What a restart sends again is found by id.
+
+    Args:
+        settings: the connection and the topics.
+        shorter: a shorter form of a record that is too large for its topic, or None where there is none; without
+            it such a record is refused for ever.
     """
 
-    def __init__(self, settings: KafkaSinkSettings) -> None:
+    def __init__(
+        self, settings: KafkaSinkSettings, shorter: Callable[[OutRecord], OutRecord | None] | None = None
+    ) -> None:
         self._settings = settings
+        self._shorter = shorter
+        self._open = False
         self._producer: Producer | None = None
-        self._pending: list[_Sent] = []
+        self._outbox: list[_Entry] = []
+        self._handed = 0  # entries of the outbox that the producer has
+        self._obstacle: SinkError | None = None  # why it does not have the others
+        self._singly = False  # one record is too large, and which one is found by sending them one by one
         self._ends: dict[str, int] = {}
         self._channels: dict[str, Channel] = {settings.topics.of(channel): channel for channel in Channel}
 
@@ -65,6 +84,7 @@ class KafkaSink:
         except KafkaError as error:
             self.close()
             raise self._cannot("cannot be opened for writing", error) from error
+        self._open = True
         return dict(self._ends)
 
     def ids_after(self, ends: Mapping[str, int]) -> set[str]:
@@ -89,53 +109,47 @@ class KafkaSink:
     def emit(self, records: Sequence[OutRecord]) -> None:
         """Hand over records; they are durable only after `flush` has returned.
 
+        A broker that is away or refuses is no error here: the next flush tells of it.
+
         Raises:
-            SinkError: a record is refused at once, for example because it is too large.
+            SinkError: the sink is not open.
         """
-        producer = self._opened()
-        for record in records:
-            try:
-                future = producer.send(
-                    self._settings.topics.of(record.channel),
-                    key=record.key,
-                    value=_value(record),
-                    headers=_headers(record),
-                )
-            except (KafkaError, ValueError, TypeError) as error:
-                raise self._refused(record, error) from error
-            self._pending.append(_Sent(record, future))
+        if not self._open:
+            raise SinkError("the Kafka sink is not open; hint: call open() first")
+        self._outbox += [_Entry(record) for record in records]
+        if self._obstacle is None and self._producer is not None and not self._singly:
+            self._hand_over(self._producer, len(self._outbox))
 
     def flush(self, timeout: float) -> Mapping[str, int]:
         """Wait until everything emitted is acknowledged; returns the new end positions.
 
-        Records that only ran out of time stay handed over: a later flush waits for them again.
+        What was not acknowledged stays handed over: a later flush waits for it, or sends it, again.
 
         Raises:
             SinkError: a record was refused, or the time ran out; names the record, its topic and the cause.
         """
+        if not self._open:
+            raise SinkError("the Kafka sink is not open; hint: call open() first")
         deadline = time.monotonic() + timeout
-        try:
-            self._opened().flush(timeout=timeout)
-        except KafkaError as error:
-            waiting = [sent for sent in self._pending if not sent.future.is_done]
-            if waiting:
-                raise self._refused(waiting[0].record, error, others=len(waiting) - 1) from error
-        return self._acknowledged(deadline)
+        while self._outbox:
+            self._deliver(deadline)
+        self._singly = False
+        return dict(self._ends)
 
     def close(self) -> None:
         """Leave; what is not acknowledged within seconds is not waited for. Idempotent."""
-        if self._producer is not None:
-            producer, self._producer = self._producer, None
-            close_producer(producer, _CLOSE_SECONDS)
-        self._pending = []
+        self._drop_producer(_CLOSE_SECONDS)
+        self._outbox, self._handed, self._obstacle, self._singly = [], 0, None, False
+        self._open = False
 
     # -- opening --------------------------------------------------------------------------------------------
 
-    def _connect(self) -> None:
-        """A producer that knows its topics, so that `emit` never waits for them."""
+    def _connect(self) -> Producer:
+        """A producer that knows its topics, so that `emit` does not wait for them."""
         producer = self._producer = client.producer(self._settings)
         for topic in self._channels:
             producer.partitions_for(topic)
+        return producer
 
     def _prepare_topics(self) -> dict[str, int]:
         admin = client.admin(self._settings)
@@ -208,43 +222,111 @@ class KafkaSink:
             self._ends = self._prepare_topics()
         return list(self._ends)
 
-    # -- acknowledgements -----------------------------------------------------------------------------------
+    # -- the outbox -----------------------------------------------------------------------------------------
 
-    def _acknowledged(self, deadline: float) -> Mapping[str, int]:
-        pending, self._pending = self._pending, []
-        refused: list[tuple[OutRecord, Exception]] = []
-        for sent in pending:
-            try:
-                self._move_end(sent.future.get(timeout=max(0.0, deadline - time.monotonic())))
-            except KafkaError as error:
-                refused.append((sent.record, error))
+    def _deliver(self, deadline: float) -> None:
+        """Bring the outbox to the broker; returns when some of it is there, or when the rest is worth a next try.
+
+        Raises:
+            SinkError: something is not acknowledged; what is not stays in the outbox.
+        """
+        producer = self._producer or self._reconnect()
+        self._obstacle = None
+        before = len(self._outbox)
+        self._hand_over(producer, 1 if self._singly else before)
+        with suppress(KafkaError):  # the futures know better: it also gives up at a batch that was split
+            producer.flush(timeout=max(0.0, deadline - time.monotonic()))
+        refused = self._keep_unacknowledged(deadline)
         if refused:
-            self._renew()
-            record, error = refused[0]
-            raise self._refused(record, error, others=len(refused) - 1) from error
-        return dict(self._ends)
+            self._send_again()
+            if not self._make_fit(*refused[0]):
+                entry, error = refused[0]
+                raise self._refused(entry.record, error, others=len(self._outbox) - 1) from error
+        elif self._obstacle is not None:
+            raise self._obstacle
+        elif self._outbox and (len(self._outbox) == before or time.monotonic() >= deadline):
+            late = KafkaTimeoutError("no acknowledgement in time")
+            raise self._refused(self._outbox[0].record, late, others=len(self._outbox) - 1)
 
-    def _renew(self) -> None:
-        """Replace the producer: once the broker has refused a record, this one refuses all that follow."""
-        producer, self._producer = self._opened(), None
-        close_producer(producer, 0.0)
+    def _hand_over(self, producer: Producer, limit: int) -> None:
+        """Give the producer what it has not had of the first ``limit`` entries, in order, up to an obstacle."""
+        while self._handed < limit:
+            entry = self._outbox[self._handed]
+            try:
+                entry.future = producer.send(
+                    self._settings.topics.of(entry.record.channel),
+                    key=entry.record.key,
+                    value=_value(entry.record),
+                    headers=_headers(entry.record),
+                )
+            except (KafkaError, ValueError) as error:  # a topic without partitions is a ValueError
+                if isinstance(error, MessageSizeTooLargeError) and self._shorten(entry):
+                    continue
+                self._obstacle = self._refused(entry.record, error, others=len(self._outbox) - 1)
+                return
+            self._handed += 1
+
+    def _keep_unacknowledged(self, deadline: float) -> list[tuple[_Entry, Exception]]:
+        """Take what is acknowledged out of the outbox; returns what was refused."""
+        kept: list[_Entry] = []
+        refused: list[tuple[_Entry, Exception]] = []
+        for entry in self._outbox[: self._handed]:
+            try:
+                self._move_end(entry.future.get(timeout=max(0.0, deadline - time.monotonic())))
+            except KafkaError as error:
+                kept.append(entry)
+                if entry.future.is_done:
+                    refused.append((entry, error))
+        self._outbox[: self._handed] = kept
+        self._handed = len(kept)
+        return refused
+
+    def _make_fit(self, entry: _Entry, error: Exception) -> bool:
+        """After a refusal: whether the outbox is worth another try, because one record was too large.
+
+        The producer passes that refusal on to the records behind, so only one that was sent alone is known to be
+        too large.
+        """
+        if self._shorter is None or not isinstance(error, MessageSizeTooLargeError):
+            return False
+        if not self._singly:
+            self._singly = True
+            return True
+        self._singly = False
+        return self._shorten(entry)
+
+    def _shorten(self, entry: _Entry) -> bool:
+        """Put a shorter form in the place of a record, if there is one."""
+        shorter = self._shorter(entry.record) if self._shorter is not None else None
+        if shorter is None:
+            return False
+        entry.record = shorter
+        return True
+
+    def _send_again(self) -> None:
+        """Leave the producer: once the broker has refused a record, it refuses all that follow."""
+        self._drop_producer(0.0)
+        for entry in self._outbox:
+            entry.future = None
+        self._handed = 0
+
+    def _reconnect(self) -> Producer:
         try:
-            self._connect()
+            return self._connect()
         except KafkaError as error:
-            raise self._cannot(
-                "a record was refused, and after that the broker did not answer", error
-            ) from error
+            self._drop_producer(0.0)
+            raise self._refused(self._outbox[0].record, error, others=len(self._outbox) - 1) from error
+
+    def _drop_producer(self, seconds: float) -> None:
+        if self._producer is not None:
+            producer, self._producer = self._producer, None
+            close_producer(producer, seconds)
 
     def _move_end(self, metadata: Any) -> None:
         name = self._name(TopicPartition(metadata.topic, metadata.partition))
         self._ends[name] = max(self._ends.get(name, 0), metadata.offset + 1)
 
     # -- small things ---------------------------------------------------------------------------------------
-
-    def _opened(self) -> Producer:
-        if self._producer is None:
-            raise SinkError("the Kafka sink is not open; hint: call open() first")
-        return self._producer
 
     def _name(self, top: TopicPartition) -> str:
         return f"{self._channels[top.topic].value}/{top.partition}"

@@ -50,6 +50,14 @@ def shorten(record: OutRecord, max_bytes: int) -> OutRecord:
     raise _too_large(record, max_bytes)
 
 
+def halved(record: OutRecord) -> OutRecord | None:
+    """The record in at most half its size, for a topic that refused it; None where there is no such form."""
+    try:
+        return shorten(record, size_of(record) // 2)
+    except ValueError:
+        return None
+
+
 def _fewer_contributions(data: dict[str, Any]) -> None:
     for name in ("contributions", "first_moved"):
         if name in data:
