@@ -2,7 +2,7 @@
 
 ConnectorError
 ├── SourceError        the source cannot go on (authorisation, lost metadata, network for too long)
-│   ├── OffsetGone     the wanted offset is no longer (or not yet) in the topic
+│   ├── OffsetGone     the wanted offset is not in the topic, and cannot be of it
 │   └── PartitionsChanged   the input has other partitions than when it was opened
 ├── SinkError          a record could not be published
 └── SettingsError      a connector's settings contradict themselves or the outside
@@ -20,7 +20,7 @@ class SourceError(ConnectorError):
 
 
 class OffsetGone(SourceError):  # noqa: N818 - names what happened
-    """The wanted offset is outside what the topic holds.
+    """The wanted offset is behind what the topic holds: it is not of this topic, or the broker has lost records.
 
     Attributes:
         partition: the partition.

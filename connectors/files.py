@@ -31,7 +31,7 @@ from connectors.mapping import (
 )
 from connectors.ports import Start
 from connectors.problem import Problem, clipped
-from connectors.records import NO_CONTEXT, Batch, Layout, Polled, RawRecord, Rejected, TimeLayout
+from connectors.records import NO_CONTEXT, Batch, Input, Layout, Polled, RawRecord, Rejected, TimeLayout
 from connectors.rows import Assembly, first_position, rows_of, spread
 from connectors.tables import (
     Chunk,
@@ -130,6 +130,11 @@ class FilesSource:
     def resume(self) -> None:
         """Serve again."""
         self._paused = False
+
+    @property
+    def input(self) -> Input:
+        """Files are one partition."""
+        return Input("files", partitions=1)
 
     @property
     def exhausted(self) -> bool:

@@ -8,7 +8,7 @@ from itertools import chain, repeat
 
 from connectors.codec import Codec
 from connectors.ports import Start
-from connectors.records import Batch, Channel, Layout, OutRecord, Polled, RawRecord
+from connectors.records import Batch, Channel, Input, Layout, OutRecord, Polled, RawRecord
 from connectors.rows import numbered, rows_from, rows_of
 
 
@@ -91,6 +91,11 @@ class MemorySource:
     def resume(self) -> None:
         """Serve again."""
         self._paused = False
+
+    @property
+    def input(self) -> Input:
+        """Memory has one name and any number of partitions."""
+        return Input("memory")
 
     @property
     def exhausted(self) -> bool:

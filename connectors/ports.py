@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
-from connectors.records import Decoded, OutRecord, Polled, RawRecord
+from connectors.records import Decoded, Input, OutRecord, Polled, RawRecord
 
 Start = Literal["earliest", "latest"] | int
 """Where to begin a partition without a stored position: an end, or an event time in epoch ns."""
@@ -29,9 +29,12 @@ class Source(Protocol):
     def open(self, position: Callable[[int], int | None], start: Start) -> None:
         """Connect and position every partition: at ``position(partition)``, else (None) at ``start``.
 
+        ``input`` is known before the first position is asked for. What is gone at a position is passed, and told by
+        the ``lost`` of a poll.
+
         Raises:
             SourceError: the outside cannot be reached or refuses.
-            OffsetGone: a stored position is no longer available.
+            OffsetGone: a position lies behind the end: it cannot be of this input.
         """
         ...
 
@@ -49,6 +52,11 @@ class Source(Protocol):
 
     def resume(self) -> None:
         """Fetch again."""
+        ...
+
+    @property
+    def input(self) -> Input:
+        """What is read, as found by `open`."""
         ...
 
     @property

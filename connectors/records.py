@@ -104,6 +104,33 @@ class Rejected(NamedTuple):
     detail: str
 
 
+class Input(NamedTuple):
+    """What a source reads: what stored positions belong to.
+
+    Attributes:
+        name: of the topic, or of the kind of source.
+        incarnation: another one where the same name was made anew, so that its positions mean something else; ''
+            where that cannot be told.
+        partitions: how many; keys move between partitions when it changes. 0 where that cannot be told.
+    """
+
+    name: str
+    incarnation: str = ""
+    partitions: int = 0
+
+
+class Lost(NamedTuple):
+    """Positions of a partition that were gone before they could be read.
+
+    Attributes:
+        first: the position that was wanted.
+        end: where reading goes on. Not behind ``first`` where the input was made anew.
+    """
+
+    first: int
+    end: int
+
+
 class Polled(NamedTuple):
     """What one poll brought for one partition.
 
@@ -115,6 +142,7 @@ class Polled(NamedTuple):
         records: number of records read, rejected ones included.
         counts: quantities worth a metric, such as KEY_MISMATCH, by bounded name.
         newest_ms: broker timestamp of the newest record (0 where there is none), for latency metrics only.
+        lost: what was gone before the first record of this poll; None as a rule.
     """
 
     partition: int
@@ -124,12 +152,15 @@ class Polled(NamedTuple):
     records: int = 0
     counts: tuple[tuple[str, int], ...] = ()
     newest_ms: int = 0
+    lost: Lost | None = None
 
 
 def first_position(polled: Polled) -> int | None:
     """Position of the first record of a poll; None where it brought nothing that can be named."""
     offsets = [int(batch.offset[0]) for batch in polled.batches if len(batch.offset)]
     offsets += [rejected.record.offset for rejected in polled.rejected]
+    if polled.lost is not None:
+        return polled.lost.first
     return min(offsets, default=None)
 
 

@@ -18,7 +18,7 @@ from typing import IO, NamedTuple, Protocol
 import msgspec
 
 from connectors.ports import Sink
-from connectors.records import OutRecord
+from connectors.records import Input, OutRecord
 from monitor.errors import StateError
 
 _MAGIC = b"nuwatch snapshot 1\n"
@@ -31,11 +31,13 @@ class Marker(msgspec.Struct, frozen=True):
         position: the input offset after the last record that they reflect.
         bundles: bundle id by asset class; rows of another bundle cannot be continued.
         configuration: hash of the configuration in force from ``position`` on; '' where it is not known.
+        input: what the position is a position of; None where it is not known.
     """
 
     position: int
     bundles: dict[str, str]
     configuration: str = ""
+    input: Input | None = None
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -192,6 +194,7 @@ class _FileMarker(msgspec.Struct, frozen=True):
     sink: dict[str, int]
     bundles: dict[str, str]
     configuration: str = ""
+    input: Input | None = None
 
 
 class _Snapshot(msgspec.Struct, frozen=True):
@@ -235,7 +238,7 @@ class FileCheckpoint:
         snapshot = self._stored[partition] = _unpack(raw, path)
         self._publishing.skip_known(snapshot.marker.sink)
         stored = snapshot.marker
-        marker = Marker(stored.position, stored.bundles, stored.configuration)
+        marker = Marker(stored.position, stored.bundles, stored.configuration, stored.input)
         return Restored(dict(snapshot.rows), marker, snapshot.journal)
 
     def publish(self, events: Sequence[OutRecord]) -> None:
@@ -251,7 +254,7 @@ class FileCheckpoint:
         """See `Checkpoint`."""
         ends = self._publishing.acknowledge()
         before = self._stored.get(partition)
-        kept = _FileMarker(marker.position, ends, marker.bundles, marker.configuration)
+        kept = _FileMarker(marker.position, ends, marker.bundles, marker.configuration, marker.input)
         merged = _merged(before.rows if before else {}, rows)
         self._keep(partition, _Snapshot(kept, merged, before.journal if before else ()))
 

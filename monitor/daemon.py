@@ -107,6 +107,9 @@ class Daemon:
             heard = time.monotonic()
             for batch in step.polled.batches:
                 self._heard.update((batch.assets[n], heard) for n in set(batch.asset.tolist()))
+            if step.polled.lost is not None:
+                lost = step.polled.lost._asdict()
+                self._log.warning("records_lost", partition=step.polled.partition, **lost)
             self._counts["RECORDS"] += step.polled.records
             self._counts.update(step.outcome.counts)
             if step.outcome.counts["NON_FINITE_SCORE"]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from connectors.ports import Source, Start
-from connectors.records import Polled, first_position
+from connectors.records import Lost, Polled, first_position
 from monitor.checkpoint import Checkpoint, Damaged, Marker
 from monitor.errors import ConfigurationError, StateError
 from monitor.pipeline import Outcome, Pipeline, empty_outcome
@@ -49,6 +49,7 @@ class Engine:
         self._undurable: dict[int, dict[str, bytes | None]] = {}
         self._unacknowledged = 0
         self._owners: dict[str, int] = {}
+        self._replaced: list[Polled] = []
         self.pipelines: dict[int, Pipeline] = {}
         self.discarded: list[int] = []
 
@@ -72,6 +73,7 @@ class Engine:
 
         Raises:
             StateError: stored state is damaged.
+            ConfigurationError: the state is of another input, or of other partitions of it.
             SourceError: the outside cannot be reached or refuses.
         """
         self._source.open(self._restore, start)
@@ -83,7 +85,8 @@ class Engine:
             ConfigurationError: the records of an asset came in two partitions.
         """
         steps: list[Step] = []
-        for polled in self._source.poll(timeout):
+        replaced, self._replaced = self._replaced, []
+        for polled in replaced or self._source.poll(timeout):
             self._check_owners(polled)
             self._begin(polled)
             pipeline = self._pipeline(polled.partition)
@@ -103,7 +106,7 @@ class Engine:
         for partition, position in moved.items():
             rows = self._undurable.setdefault(partition, {})
             rows |= self.pipelines[partition].dump()
-            self._checkpoint.commit(partition, rows, Marker(position, self._bundles))
+            self._checkpoint.commit(partition, rows, self._marker(position))
             self._durable[partition] = position
             del self._undurable[partition]
         self._unacknowledged = 0
@@ -143,8 +146,11 @@ class Engine:
         first = first_position(polled)
         if polled.partition in self._durable or first is None:
             return
-        self._checkpoint.commit(polled.partition, {}, Marker(first, self._bundles))
+        self._checkpoint.commit(polled.partition, {}, self._marker(first))
         self._durable[polled.partition] = first
+
+    def _marker(self, position: int) -> Marker:
+        return Marker(position, self._bundles, input=self._source.input)
 
     def _fold(self, pipeline: Pipeline, piece: Piece) -> Step:
         outcome = empty_outcome()
@@ -167,12 +173,13 @@ class Engine:
             return None
         if isinstance(restored, Damaged):
             raise StateError(f"partition {partition}: {restored.reason}")
-        self._decisions.restored(partition, restored.marker.position)
+        position = self._position(partition, restored.marker)
+        self._decisions.restored(partition, position)
         self._durable[partition] = restored.marker.position
         if restored.marker.bundles != self._bundles:
             self.discarded.append(partition)
             self._undurable[partition] = dict.fromkeys(restored.rows)
-            return restored.marker.position
+            return position
         try:
             self._pipeline(partition).load(restored.rows)
             self._owners |= dict.fromkeys(self._pipeline(partition).assets, partition)
@@ -181,4 +188,29 @@ class Engine:
                 f"partition {partition}: the stored state does not fit this configuration: {error}; "
                 "hint: restore the configuration that wrote it, or move the state folder away"
             ) from error
-        return restored.marker.position
+        return position
+
+    def _position(self, partition: int, marker: Marker) -> int:
+        """Where to go on: at the stored position, or at the beginning of an input that was made anew.
+
+        Raises:
+            ConfigurationError: the state is of another input, or of other partitions of it.
+        """
+        stored, found = marker.input, self._source.input
+        if stored is None:
+            return marker.position
+        if stored.name != found.name:
+            raise ConfigurationError(
+                f"partition {partition}: got state of input '{stored.name}', expected '{found.name}'; "
+                "hint: give every input a state folder of its own"
+            )
+        if stored.partitions and found.partitions and stored.partitions != found.partitions:
+            raise ConfigurationError(
+                f"topic '{found.name}' has {found.partitions} partitions, and had {stored.partitions} when the state "
+                "was written: its producers may send an asset to another partition now, which would split the asset's "
+                "windows; hint: once the new layout is settled, start with an empty state folder; windows begin anew"
+            )
+        if stored.incarnation and found.incarnation and stored.incarnation != found.incarnation:
+            self._replaced.append(Polled(partition, 0, (), lost=Lost(marker.position, 0)))
+            return 0
+        return marker.position

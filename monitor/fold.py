@@ -19,11 +19,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.records import Batch, Context, Quality
+from connectors.records import Batch, Context, Lost, Quality
 from monitor.alerting.incidents import Incidents, Kind
 from monitor.event_time.checks import Fault, SensorChecks, untrusted
 from monitor.event_time.grid import Grid, Slots
 from monitor.event_time.history import History, Ready
+from monitor.event_time.losses import LossWatch
 from monitor.event_time.silences import SilenceWatch
 from monitor.excursions import Excursions
 from monitor.model import Model
@@ -65,6 +66,7 @@ class Fold:
         self.checks = SensorChecks(asset_class, model.stuck_slots)
         self.history = History(asset_class.window.length, asset_class.window.stride, len(model.columns))
         self.silences = SilenceWatch(asset_class.time.silence)
+        self.losses = LossWatch()
         self.segments = Segments()
         self.smoother = Smoother(asset_class.scoring.smoothing, asset_class.window.length, len(model.columns))
         self.excursions = Excursions(asset_class.window.length, len(model.columns))
@@ -93,6 +95,7 @@ class Fold:
             "checks": self.checks,
             "history": self.history,
             "silences": self.silences,
+            "losses": self.losses,
             "segments": self.segments,
             "smoother": self.smoother,
             "excursions": self.excursions,
@@ -136,9 +139,9 @@ class Fold:
         result = self.grid.push(known[batch.asset], batch)
         done, counts = self._score(result.slots, result.contexts)
         happenings, adaptations = self._act(done)
-        return Output(
-            done, happenings, adaptations, result.silences, result.refused, dict(result.counts) | counts
-        )
+        found = self.losses.ended(*result.advanced)
+        counts |= result.counts
+        return Output(done, happenings, adaptations, result.silences, found, result.refused, counts)
 
     def fallen_silent(self, quiet: Collection[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Of these assets, those [n] that are to be told silent now, and their last times [n]."""
@@ -151,6 +154,12 @@ class Fold:
         """Of these assets, those whose silence was told and is over: the last time before it, and the time now."""
         last, _ = self.grid.last_accepted(len(self.names))
         return {row: (told, int(last[row])) for row, told in self.silences.ended(rows, last[rows]).items()}
+
+    def lose(self, lost: Lost) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Records of the partition are gone: the assets [n] that are to be told so now, and their last times [n]."""
+        last, seen = self.grid.last_accepted(len(self.names))
+        rows = self.losses.tell(last, seen, lost)
+        return rows, last[rows]
 
     def command(self, asset: str, command: Command) -> list[AdaptationEvent]:
         """A person's decision about an asset's threshold."""

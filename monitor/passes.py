@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from connectors.records import Context
 from monitor.alerting.incidents import Track, Transition
 from monitor.event_time.grid import Refusal, Silence, Slots
+from monitor.event_time.losses import Found
 from monitor.excursions import INSIDE
 from monitor.thresholds.adaptation_events import AdaptationEvent
 from monitor.thresholds.centre import Centres
@@ -128,6 +129,7 @@ class Output(NamedTuple):
         happenings: transitions of incidents, in order per asset.
         adaptations: what drift and re-estimation did, with the window's index (-1: a command).
         silences: gaps that ended with this batch.
+        found: assets that are heard again after records of theirs were lost.
         refused: rows that are not reflected in windows.
         counts: quantities by bounded name.
     """
@@ -136,6 +138,7 @@ class Output(NamedTuple):
     happenings: list[Happening]
     adaptations: list[tuple[AdaptationEvent, int]]
     silences: tuple[Silence, ...]
+    found: tuple[Found, ...]
     refused: tuple[Refusal, ...]
     counts: dict[str, int]
 

@@ -14,12 +14,29 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.records import Batch, OutRecord, Polled, RawRecord
-from monitor.alerting.alerts import Facts, Origin, build_alert, cloudevent, decision_event, threshold_event
+from connectors.records import Batch, Lost, OutRecord, Polled, RawRecord
+from monitor.alerting.alerts import (
+    Facts,
+    LostRecords,
+    Origin,
+    build_alert,
+    cloudevent,
+    decision_event,
+    threshold_event,
+)
 from monitor.alerting.dead_letters import dead_letter
-from monitor.alerting.incidents import EventName, Kind, Transition, silence_alerts, silence_raised
+from monitor.alerting.incidents import (
+    EventName,
+    Kind,
+    Transition,
+    loss_cleared,
+    loss_raised,
+    silence_alerts,
+    silence_raised,
+)
 from monitor.alerting.severity import severity
 from monitor.alerting.short_form import shorten
+from monitor.event_time.losses import Found
 from monitor.event_time.refusals import Refusal
 from monitor.facts import Identity, decision_of, facts_of
 from monitor.fold import Fold
@@ -124,6 +141,8 @@ class Pipeline:
         """Fold in what one poll brought for this partition; adds to ``outcome`` if there is one already."""
         outcome = outcome or empty_outcome()
         outcome.counts.update(dict(polled.counts))
+        if polled.lost is not None:
+            self._lost(polled.lost, outcome)
         for rejected in polled.rejected:
             outcome.counts[rejected.reason] += 1
             outcome.records.append(
@@ -204,6 +223,7 @@ class Pipeline:
         outcome.counts.update({f"GATE_{gate.name}": gates[gate] for gate in Gate if gates[gate]})
         outcome.records.extend(self._refused(fold, refusal) for refusal in output.refused)
         heard = np.array([fold.row(batch.assets[number]) for number in np.unique(batch.asset)], np.int32)
+        outcome.records.extend(self._found(fold, found) for found in output.found)
         self._ended_silences(fold, heard, output, outcome)
         self._incidents(fold, output, outcome)
         for event, window in output.adaptations:
@@ -227,6 +247,23 @@ class Pipeline:
             time_ns=refusal.time,
         )
 
+    def _lost(self, lost: Lost, outcome: Outcome) -> None:
+        """RAISED of every asset that may have had records among those that are gone."""
+        for fold in self._folds.values():
+            rows, last = fold.lose(lost)
+            for row, last_ns in zip(rows.tolist(), last.tolist(), strict=True):
+                self._dirty.add(fold.names[row])
+                transition = loss_raised(row, last_ns, _silence_rank(fold))
+                outcome.records.append(self._loss(fold, transition, lost))
+
+    def _found(self, fold: Fold, found: Found) -> OutRecord:
+        transition = loss_cleared(found.row, found.last, found.at, _silence_rank(fold))
+        return self._loss(fold, transition, found.lost)
+
+    def _loss(self, fold: Fold, transition: Transition, lost: Lost) -> OutRecord:
+        facts = Facts(lost=LostRecords(self._origin.partition, lost.first, lost.end))
+        return self._gap(fold, transition, "offsets", facts, self._origin._replace(offset=lost.end))
+
     def _ended_silences(self, fold: Fold, heard: NDArray[np.int32], output: Output, outcome: Outcome) -> None:
         """RAISED and CLEARED of gaps that end with this batch; what was told early is not told again."""
         told = fold.speak_again(heard)
@@ -243,9 +280,14 @@ class Pipeline:
             outcome.records.append(self._silence(fold, _filled(fold, row, last_ns, now_ns)))
 
     def _silence(self, fold: Fold, transition: Transition) -> OutRecord:
+        return self._gap(fold, transition, "silence", Facts(), self._origin)
+
+    def _gap(
+        self, fold: Fold, transition: Transition, subject: str, facts: Facts, origin: Origin
+    ) -> OutRecord:
         asset = fold.names[transition.row]
         alert = build_alert(
-            transition, source=self._source, asset=asset, kind=Kind.DATA_GAP, subject="silence", facts=Facts()
+            transition, source=self._source, asset=asset, kind=Kind.DATA_GAP, subject=subject, facts=facts
         )
         return cloudevent(
             alert,
@@ -253,7 +295,7 @@ class Pipeline:
             asset=asset,
             time_ns=transition.at_ns,
             sequence=transition.sequence,
-            origin=self._origin,
+            origin=origin,
         )
 
     def _incidents(self, fold: Fold, output: Output, outcome: Outcome) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from connectors.errors import SinkError
 from connectors.memory import MemorySink
-from connectors.records import Channel, OutRecord
+from connectors.records import Channel, Input, OutRecord
 from monitor.checkpoint import (
     Checkpoint,
     Damaged,
@@ -23,6 +23,7 @@ from monitor.checkpoint import (
 from monitor.errors import StateError
 
 BUNDLES = {"unit": "bundle-1"}
+TOPIC = Input("sensors", "an id", 3)
 
 
 def event(name: str, channel: Channel = Channel.ALERTS) -> OutRecord:
@@ -107,10 +108,12 @@ def test_a_row_that_is_removed_is_gone_and_the_others_stay(place: Place) -> None
     place.restarted().commit(0, {"a": b"old", "b": b"old", "c": b"old"}, Marker(1, BUNDLES))
     checkpoint = place.restarted()
     checkpoint.restore(0)
-    checkpoint.commit(0, {"a": None, "b": b"new", "never": None}, Marker(2, {"unit": "bundle-2"}, "hash"))
+    checkpoint.commit(
+        0, {"a": None, "b": b"new", "never": None}, Marker(2, {"unit": "bundle-2"}, "hash", TOPIC)
+    )
     restored = restored_of(place.restarted(), 0)
     assert restored.rows == {"b": b"new", "c": b"old"}
-    assert restored.marker == Marker(2, {"unit": "bundle-2"}, "hash")
+    assert restored.marker == Marker(2, {"unit": "bundle-2"}, "hash", TOPIC)
 
 
 def test_the_journal_is_restored_whole_in_order_and_by_partition(place: Place) -> None:

@@ -132,6 +132,20 @@ def test_every_source_gives_the_same_rows_bit_for_bit(make_source: MakeSource) -
     source.close()
 
 
+def test_what_is_read_has_a_name_while_positions_are_asked_for(make_source: MakeSource) -> None:
+    source = make_source()
+    names: list[str] = []
+
+    def position(_: int) -> None:
+        names.append(source.input.name)
+
+    source.open(position, "earliest")
+    assert names
+    assert all(names)
+    assert source.input.partitions in (0, 1)
+    source.close()
+
+
 def test_polls_are_cut_small_and_their_positions_ascend(make_source: MakeSource) -> None:
     source = opened(make_source())
     polls = drained(source)

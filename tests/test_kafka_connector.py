@@ -21,7 +21,7 @@ from connectors.kafka import (
     client,
     sample,
 )
-from connectors.records import Channel, OutRecord, RawRecord, Reason
+from connectors.records import Channel, Lost, OutRecord, Polled, RawRecord, Reason
 from tests.broker import PASSWORD, USER, AnyBroker, Broker, delete_topic, free_port, produce
 from tests.kafka_reader import Reader, Tape, alert, everything, nowhere
 
@@ -105,15 +105,16 @@ def test_without_a_stored_position_the_start_decides(
     assert len(timed.tape.values(1)) == 5
 
 
-def test_a_position_before_the_topics_beginning_is_an_offset_that_is_gone(
+def test_records_that_were_deleted_before_a_stored_position_came_to_them_are_told_as_lost(
     kafka_broker: AnyBroker, new_topic: Callable[..., str], kafka_reader: Callable[..., Reader]
 ) -> None:
     topic = new_topic()
     produce(kafka_broker.bootstrap, topic, [(None, b"x")] * 10)
     delete_before(kafka_broker.bootstrap, topic, 6)
-    with pytest.raises(OffsetGone) as gone:
-        kafka_reader(topic).open({0: 2})
-    assert (gone.value.partition, gone.value.wanted, gone.value.earliest, gone.value.latest) == (0, 2, 6, 10)
+    got = kafka_reader(topic).open({0: 2}).poll_records(4)
+    assert got.polled[0] == Polled(0, 6, (), counts=(("OFFSETS_LOST", 4),), lost=Lost(2, 6))
+    assert [polled.lost for polled in got.polled[1:]] == [None] * len(got.polled[1:])
+    assert [record.offset for record in got.tape.records] == [6, 7, 8, 9]
 
 
 def test_a_position_behind_the_topics_end_is_an_offset_that_is_gone(
@@ -125,7 +126,7 @@ def test_a_position_behind_the_topics_end_is_an_offset_that_is_gone(
         kafka_reader(topic).open({0: 4})
 
 
-def test_records_deleted_while_reading_are_an_offset_that_is_gone(
+def test_records_deleted_while_reading_are_told_as_lost_and_reading_goes_on(
     kafka_broker: AnyBroker, new_topic: Callable[..., str], kafka_reader: Callable[..., Reader]
 ) -> None:
     topic = new_topic()
@@ -135,9 +136,9 @@ def test_records_deleted_while_reading_are_an_offset_that_is_gone(
     produce(kafka_broker.bootstrap, topic, [(None, b"x")] * 5)
     delete_before(kafka_broker.bootstrap, topic, 7)
     got.source.resume()
-    with pytest.raises(OffsetGone) as gone:
-        got.poll_records(100)
-    assert (gone.value.wanted, gone.value.earliest, gone.value.latest) == (3, 7, 8)
+    got.poll_records(4)
+    assert [(polled.lost, polled.position) for polled in got.polled if polled.lost] == [(Lost(3, 7), 7)]
+    assert [record.offset for record in got.tape.records] == [0, 1, 2, 7]
 
 
 def delete_before(bootstrap: str, topic: str, offset: int) -> None:

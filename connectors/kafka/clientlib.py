@@ -49,6 +49,14 @@ def new_admin(**config: Any) -> Admin:
     return _connected(_kafka.KafkaAdminClient, config)
 
 
+def incarnation(consumer: Consumer, topic: str) -> str:
+    """The id that the cluster gave a topic when it was made; '' of brokers before 2.8, which give none.
+
+    There is no public way to it from a consumer.
+    """
+    return str(consumer._cluster.topic_id(topic) or "")
+
+
 def close_producer(producer: Producer, seconds: float) -> None:
     """Close; what cannot be sent within ``seconds`` is dropped.
 
@@ -97,6 +105,7 @@ __all__ = [
     "TopicPartition",
     "UnsupportedCodecError",
     "close_producer",
+    "incarnation",
     "new_admin",
     "new_consumer",
     "new_producer",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from connectors.errors import ConnectorError, OffsetGone, PartitionsChanged, SourceError
+from connectors.errors import OffsetGone, PartitionsChanged, SourceError
 from connectors.kafka import client, corrupt
 from connectors.kafka.clientlib import (
     Consumer,
@@ -21,10 +21,11 @@ from connectors.kafka.clientlib import (
     OffsetAndMetadata,
     OffsetOutOfRangeError,
     TopicPartition,
+    incarnation,
 )
 from connectors.kafka.settings import KafkaSourceSettings
 from connectors.ports import Codec, Start
-from connectors.records import Polled
+from connectors.records import Input, Lost, Polled
 
 _log = logging.getLogger(__name__)
 _NS_PER_MS = 1_000_000
@@ -36,8 +37,9 @@ _MOST_UNCONFIRMED = 3
 class KafkaSource:
     """Reads one topic. Not safe for threads: one caller opens, polls and closes it.
 
-    Corrupt records are confirmed by a second read, then passed and reported. A broker that does not answer,
-    or refuses, is retried for ``retry_seconds``; positions never move because of that.
+    Corrupt records are confirmed by a second read, then passed and reported; records that were deleted before
+    they were read are passed and told as `Lost`. A broker that does not answer, or refuses, is retried for
+    ``retry_seconds``; positions never move because of that.
     """
 
     def __init__(self, settings: KafkaSourceSettings, codec: Codec) -> None:
@@ -48,6 +50,8 @@ class KafkaSource:
         self._committed: dict[int, int] = {}
         self._next: dict[int, int] = {}  # partition -> the offset that the caller has not had yet
         self._ends: dict[int, int] = {}  # partition -> end, as last heard
+        self._input = Input(settings.topic)
+        self._lost: dict[int, Lost] = {}  # partition -> what is gone, until a poll has told it
         self._until: dict[int, int] = {}  # partition -> where a bounded reading stops
         self._done: set[int] = set()
         self._paused = False
@@ -68,7 +72,7 @@ class KafkaSource:
 
         Raises:
             SourceError: no broker answers, it refuses, or the topic does not exist.
-            OffsetGone: a stored position is outside of what its partition holds.
+            OffsetGone: a stored position is behind its partition's end.
         """
         self.close()
         try:
@@ -79,7 +83,7 @@ class KafkaSource:
         except KafkaError as error:
             self.close()
             raise self._cannot("cannot be read", error) from error
-        except ConnectorError:
+        except BaseException:  # of the caller's positions too
             self.close()
             raise
 
@@ -87,18 +91,20 @@ class KafkaSource:
         """What has come; see `connectors.ports.Source`.
 
         Raises:
-            OffsetGone: the records at a position were deleted, or the broker lost them.
+            OffsetGone: the broker lost records that were already read.
             PartitionsChanged: the topic has other partitions than at `open`.
             SourceError: the broker has not answered, or has refused, for ``retry_seconds``.
         """
         if self.exhausted:
             return ()
+        if self._lost:
+            return self._tell_lost()
         fetched = self._fetch(timeout) if self._suspicion is None else {}
         if self._suspicion is not None:
             return self._pass_damage(self._suspicion, timeout)
         polled = [self._decoded(top.partition, records) for top, records in fetched.items()]
         self._watch(answered=bool(fetched), timeout=timeout)
-        return [one for one in polled if one is not None]
+        return [one for one in polled if one is not None] or self._tell_lost()
 
     def commit(self, positions: Mapping[int, int]) -> None:
         """Write positions to the consumer group, without waiting.
@@ -121,6 +127,11 @@ class KafkaSource:
         self._paused = False
         self._opened().resume(*self._active())
         self._moved.clear()
+
+    @property
+    def input(self) -> Input:
+        """The topic, as found by `open`."""
+        return self._input
 
     @property
     def partitions(self) -> tuple[int, ...]:
@@ -164,16 +175,21 @@ class KafkaSource:
 
     def _position(self, partitions: list[int], position: Callable[[int], int | None], start: Start) -> None:
         consumer, tops = self._opened(), [self._top(partition) for partition in partitions]
+        topic = self._settings.topic
+        self._input = Input(topic, incarnation(consumer, topic), len(partitions))
         first = consumer.beginning_offsets(tops, timeout_ms=self._connect_ms)
         last = consumer.end_offsets(tops, timeout_ms=self._connect_ms)
         begin = self._offsets_at(start, first, last)
         self._ends = {top.partition: last[top] for top in tops}
-        self._next = {}
+        self._next, self._lost = {}, {}
         for top in tops:
             stored = position(top.partition)
-            if stored is not None and not first[top] <= stored <= last[top]:
+            if stored is not None and stored > last[top]:
                 raise OffsetGone(top.partition, stored, first[top], last[top])
-            self._next[top.partition] = begin[top] if stored is None else stored
+            if stored is not None and stored < first[top]:
+                self._pass_lost(top.partition, stored, first[top])
+            else:
+                self._next[top.partition] = begin[top] if stored is None else stored
         self._until = self._stops(tops, last)
         self._done, self._paused, self._differs = set(), False, False
         self._failing_since, self._suspicion, self._unconfirmed = None, None, 0
@@ -219,7 +235,8 @@ class KafkaSource:
         try:
             return self._opened().poll(timeout_ms=max(0, int(timeout * 1000)))
         except (OffsetOutOfRangeError, LogTruncationError) as error:
-            raise self._offset_gone(error) from error
+            self._pass_gone(error)
+            return {}
         except Exception as error:
             if corrupt.is_unpacking(error):
                 self._suspicion = error
@@ -317,13 +334,22 @@ class KafkaSource:
             self._failed(error, timeout)
 
     def _check(self, now: float) -> None:
-        """Does the broker answer, has the topic the same partitions, do we move?"""
+        """Does the broker answer, is the topic still the same with the same partitions, do we move?"""
         tops = [self._top(partition) for partition in self._next]
         ends = self._opened().end_offsets(tops, timeout_ms=_ANSWER_MS)
         self._ends = {top.partition: end for top, end in ends.items()}
         self._failing_since = None
+        self._check_incarnation()
         self._check_partitions()
         self._check_movement(now)
+
+    def _check_incarnation(self) -> None:
+        now = incarnation(self._opened(), self._settings.topic)
+        if now and self._input.incarnation and now != self._input.incarnation:
+            raise self._cannot(
+                "was deleted and made anew while it was read; hint: start again: it goes on at the new topic's "
+                "beginning, and tells what was lost"
+            )
 
     def _check_partitions(self) -> None:
         """Raise when they differ twice in a row: brokers that are starting may tell part of the truth."""
@@ -362,19 +388,51 @@ class KafkaSource:
             raise self._cannot(lasting, error) from error
         time.sleep(min(timeout, 1.0))  # some failures come back at once
 
-    def _offset_gone(self, error: Exception) -> SourceError:
-        """Which position is gone, and what the partition holds instead."""
+    def _pass_gone(self, error: Exception) -> None:
+        """Go on behind what was deleted before it was read; `_tell_lost` tells what that was.
+
+        Raises:
+            OffsetGone: a position is behind the end.
+            SourceError: the broker lost what was already read, or does not say what it holds.
+        """
         consumer = self._opened()
         tops = [self._top(partition) for partition in self._next]
         try:
             first = consumer.beginning_offsets(tops, timeout_ms=_ANSWER_MS)
             last = consumer.end_offsets(tops, timeout_ms=_ANSWER_MS)
         except KafkaError as failure:
-            return self._cannot(f"a position is gone ({error}), and its range cannot be read", failure)
+            raise self._cannot(
+                f"a position is gone ({error}), and its range cannot be read", failure
+            ) from error
         for top in tops:
-            if not first[top] <= self._next[top.partition] <= last[top]:
-                return OffsetGone(top.partition, self._next[top.partition], first[top], last[top])
-        return self._cannot("lost records that were already read (its log was truncated)", error)
+            wanted = self._next[top.partition]
+            if wanted > last[top]:
+                raise OffsetGone(top.partition, wanted, first[top], last[top]) from error
+            if wanted < first[top]:
+                self._pass_lost(top.partition, wanted, first[top])
+                consumer.seek(top, first[top])
+        if not self._lost:
+            raise self._cannot(
+                "lost records that were already read (its log was truncated)", error
+            ) from error
+
+    def _pass_lost(self, partition: int, wanted: int, first: int) -> None:
+        _log.warning(
+            "topic %s partition %d: offsets %d to %d were deleted before they were read",
+            self._settings.topic,
+            partition,
+            wanted,
+            first - 1,
+        )
+        self._lost[partition] = Lost(wanted, first)
+        self._next[partition] = first
+
+    def _tell_lost(self) -> Sequence[Polled]:
+        lost, self._lost = self._lost, {}
+        return [
+            Polled(partition, gone.end, (), counts=(("OFFSETS_LOST", gone.end - gone.first),), lost=gone)
+            for partition, gone in lost.items()
+        ]
 
     # -- small things ---------------------------------------------------------------------------------------
 

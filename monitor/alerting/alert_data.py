@@ -171,6 +171,20 @@ class Batch(Data, frozen=True):
     phase: str | None
 
 
+class LostRecords(Data, frozen=True):
+    """Records that were gone before they could be read; any of the partition's assets may have had some.
+
+    Attributes:
+        partition: of the input.
+        first: the offset that was wanted.
+        end: the offset at which reading went on; at or below ``first`` where the topic was made anew.
+    """
+
+    partition: int
+    first: int
+    end: int
+
+
 class Alert(Data, frozen=True):
     """One event of an incident's life.
 
@@ -190,12 +204,13 @@ class Alert(Data, frozen=True):
         drift: null where unknown.
         model: null where no model had a part.
         batch: null outside batches.
-        subject: the sensor, the scorer, 'silence', 'coverage' or the batch that the incident is about; left
-            out for ANOMALY.
+        subject: the sensor, the scorer, 'silence', 'coverage', 'offsets' or the batch that the incident is about;
+            left out for ANOMALY.
         fault: only for SENSOR_FAULT.
         started_at: when the condition began: the instant that names the incident.
         first_moved: the sensors that have left their normal bands, the earliest first; at most 8, only for ANOMALY.
         worst_ratio: the largest ratio of the incident so far; left out where it has none.
+        lost: only for DATA_GAP of 'offsets'.
         truncated: true where a text was cut or a part left out to keep the event small.
     """
 
@@ -219,6 +234,7 @@ class Alert(Data, frozen=True):
     started_at: Time | UnsetType = UNSET
     first_moved: Annotated[tuple[FirstMoved, ...], Meta(max_length=MAX_CONTRIBUTIONS)] | UnsetType = UNSET
     worst_ratio: float | UnsetType = UNSET
+    lost: LostRecords | UnsetType = UNSET
     truncated: bool | UnsetType = UNSET
 
 

@@ -28,6 +28,7 @@ from monitor.alerting.alert_data import (
     Event,
     Fault,
     FirstMoved,
+    LostRecords,
     Model,
     Score,
     ScorerScore,
@@ -54,6 +55,7 @@ __all__ = [
     "Fault",
     "FirstMoved",
     "Kind",
+    "LostRecords",
     "Model",
     "Origin",
     "Readings",
@@ -114,6 +116,7 @@ class Facts(NamedTuple):
     model: Model | None = None
     batch: Batch | None = None
     fault: Fault | None = None
+    lost: LostRecords | None = None
 
 
 def incident_id(source: str, asset: str, kind: Kind, subject: str, start_ns: int) -> str:
@@ -123,7 +126,7 @@ def incident_id(source: str, asset: str, kind: Kind, subject: str, start_ns: int
         source: the CloudEvents source, /nuwatch/<site>.
         asset: the asset's name.
         kind: of the incident.
-        subject: '' for ANOMALY; the sensor, the scorer, 'silence', 'coverage' or the batch.
+        subject: '' for ANOMALY; the sensor, the scorer, 'silence', 'coverage', 'offsets' or the batch.
         start_ns: ns since the epoch: end of the first over-limit window of the run that satisfied the
             on-delay, the sensor's first bad slot, the last reading before a gap, or the batch's start.
     """
@@ -211,6 +214,7 @@ def build_alert(
         started_at=iso_time(transition.start_ns),
         first_moved=facts.first_moved or msgspec.UNSET,
         worst_ratio=transition.worst_ratio if np.isfinite(transition.worst_ratio) else msgspec.UNSET,
+        lost=facts.lost or msgspec.UNSET,
     )
 
 
@@ -342,7 +346,7 @@ def _message(transition: Transition, asset: str, kind: Kind, subject: str, facts
     if kind is Kind.SENSOR_FAULT:
         return fault_message(transition, asset, subject, facts.fault)
     if kind is Kind.DATA_GAP:
-        return gap_message(transition, asset, subject, facts.window)
+        return gap_message(transition, asset, subject, facts.window, facts.lost)
     return condition_message(transition, asset, kind, subject, facts.window)
 
 

@@ -87,7 +87,7 @@ class Transition(NamedTuple):
     Attributes:
         position: place in the arrays given to `Incidents.step` or `Incidents.run`; -1 from elsewhere.
         row: the asset's row.
-        track: index of the track; `SILENCE` for silences.
+        track: index of the track; `SILENCE` for silences, `LOSS` for lost records.
         event: RAISED, UPDATED or CLEARED.
         at_ns: when it happened.
         start_ns: end of the first window of the run that satisfied the on-delay; names the incident.
@@ -111,6 +111,9 @@ class Transition(NamedTuple):
 
 SILENCE = -1
 """The track index of silences, which hold no state."""
+
+LOSS = -2
+"""The track index of losses of records, whose state lies elsewhere."""
 
 _IDLE, _PENDING, _OPEN = 0, 1, 2
 _NO_TIMER = np.iinfo(np.int64).min
@@ -378,6 +381,22 @@ def silence_alerts(
         cleared = raised._replace(event=EventName.CLEARED, at_ns=int(now_ns[gap]), sequence=2)
         transitions += [raised._replace(position=gap), cleared._replace(position=gap)]
     return transitions
+
+
+def loss_raised(row: int, last_ns: int, rank: int) -> Transition:
+    """RAISED of a loss of records, at the last reading before it.
+
+    Args:
+        row: the asset's row.
+        last_ns: time of the last accepted reading; names the incident.
+        rank: the incident's severity, 1 to 1000.
+    """
+    return Transition(-1, row, LOSS, EventName.RAISED, last_ns, last_ns, last_ns, 1, rank, float("nan"))
+
+
+def loss_cleared(row: int, last_ns: int, now_ns: int, rank: int) -> Transition:
+    """CLEARED of the same loss, at the first accepted reading after it."""
+    return loss_raised(row, last_ns, rank)._replace(event=EventName.CLEARED, at_ns=now_ns, sequence=2)
 
 
 def _advance(cells: NDArray[np.void], now: _Now) -> NDArray[np.int8]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from monitor.alerting.alert_data import Contribution, Fault, FirstMoved, Score, Window
+from monitor.alerting.alert_data import Contribution, Fault, FirstMoved, LostRecords, Score, Window
 from monitor.alerting.incidents import EventName, Kind, Transition
 from monitor.quantities import NS_PER_S, Duration, Instant, iso_time
 
@@ -66,8 +66,12 @@ def fault_message(transition: Transition, asset: str, sensor: str, fault: Fault 
     )
 
 
-def gap_message(transition: Transition, asset: str, subject: str, window: Window | None) -> str:
-    """A DATA_GAP: silence or too few real readings, and how long."""
+def gap_message(
+    transition: Transition, asset: str, subject: str, window: Window | None, lost: LostRecords | None = None
+) -> str:
+    """A DATA_GAP: silence, too few real readings, or records that were gone; and how long."""
+    if lost is not None:
+        return _lost(transition, asset, lost)
     if subject == "silence":
         return _silence(transition, asset)
     if transition.event is EventName.CLEARED:
@@ -109,6 +113,16 @@ def duration_text(ns: int) -> str:
         return f"{ns / NS_PER_S:.3g}s"
     smallest = NS_PER_S * (3600 if ns >= 86_400 * NS_PER_S else 60 if ns >= 3600 * NS_PER_S else 1)
     return str(Duration(ns // smallest * smallest))
+
+
+def _lost(transition: Transition, asset: str, lost: LostRecords) -> str:
+    if transition.event is EventName.CLEARED:
+        return f"{asset}: readings came again after lost records {_lasted(transition)}"
+    if lost.end <= lost.first:
+        what = f"the input was made anew: what followed offset {lost.first} of partition {lost.partition}"
+    else:
+        what = f"offsets {lost.first} to {lost.end - 1} of partition {lost.partition}"
+    return f"{asset}: records were gone before they were read ({what}), {_since(transition)}"
 
 
 def _silence(transition: Transition, asset: str) -> str:

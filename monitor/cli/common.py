@@ -52,8 +52,8 @@ def connector_errors() -> Generator[None]:
         raise ConfigurationError(str(error)) from error
     except OffsetGone as error:
         raise BrokerError(
-            f"{error}; hint: retention overran the daemon, or the topic was made anew: move the state folder away "
-            "to begin where --start says"
+            f"{error}; hint: the state is of another topic, or the broker has lost records (an unclean election of a "
+            "leader): move the state folder away to begin where --start says"
         ) from error
     except (SourceError, SinkError) as error:
         raise BrokerError(str(error)) from error

@@ -79,6 +79,7 @@ class GridResult(NamedTuple):
         counts: LATE, FUTURE_TIME and HELD rows, DUPLICATE and CONFLICT readings; the latter two are counted
             when their slot closes.
         contexts: what ``slots.context`` points to. Indices do not outlive the result that they came with.
+        advanced: the assets [n] whose highest accepted time rose, and the first time [n] that rose over it, ns.
     """
 
     slots: Slots
@@ -86,6 +87,7 @@ class GridResult(NamedTuple):
     silences: tuple[Silence, ...]
     counts: dict[str, int]
     contexts: Sequence[Context]
+    advanced: tuple[NDArray[np.int32], NDArray[np.int64]]
 
 
 class Grid:
@@ -158,7 +160,8 @@ class Grid:
         }
         accepted = admitted.accepted
         if not len(accepted.batch_row):
-            return self._result(_no_slots(self._sensors), refused, (), counts)
+            nobody = np.zeros(0, np.int32), np.zeros(0, np.int64)
+            return self._result(_no_slots(self._sensors), refused, (), counts, nobody)
         progress = self._watermark.advance(accepted.rows)
         counts["LATE"] = int(progress.late.sum())
         if self._settings.late == "dead_letter":
@@ -166,7 +169,8 @@ class Grid:
         readings = self._close(accepted.rows, progress)
         counts["DUPLICATE"], counts["CONFLICT"] = readings.duplicates, readings.conflicts
         slots = self._slots(progress, readings, batch.offset[accepted.cause])
-        return self._result(slots, refused, self._silences(accepted, progress), counts)
+        advanced = _advanced(accepted.rows, progress)
+        return self._result(slots, refused, self._silences(accepted, progress), counts, advanced)
 
     def dump(self, row: int) -> bytes:
         """The whole state of one asset here."""
@@ -325,10 +329,15 @@ class Grid:
         )
 
     def _result(
-        self, slots: Slots, refused: list[_Refused], silences: tuple[Silence, ...], counts: dict[str, int]
+        self,
+        slots: Slots,
+        refused: list[_Refused],
+        silences: tuple[Silence, ...],
+        counts: dict[str, int],
+        advanced: tuple[NDArray[np.int32], NDArray[np.int64]],
     ) -> GridResult:
         in_order = tuple(refusal for _, refusal in sorted(refused, key=_cause_of))
-        return GridResult(slots, in_order, silences, counts, self._contexts.values)
+        return GridResult(slots, in_order, silences, counts, self._contexts.values, advanced)
 
     def _forget_contexts(self) -> None:
         """Renumber the contexts that are in use, now and then: over months most are of batches long done."""
@@ -392,3 +401,12 @@ def _no_slots(sensors: int) -> Slots:
         fresh=none.astype(np.bool_),
         offset=none,
     )
+
+
+def _advanced(accepted: Rows, progress: Progress) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Assets [n] whose highest time rises, and the first time [n] that does it: whatever the cut, the same time."""
+    up = np.flatnonzero(accepted.time > progress.before)
+    if not len(up):
+        return np.zeros(0, np.int32), np.zeros(0, np.int64)
+    first = up[starts_of(accepted.row[up])]
+    return accepted.row[first], accepted.time[first]

@@ -282,6 +282,7 @@ def _between(polled: Polled, low: int, high: int) -> Polled:
         rejected=tuple(r for r in polled.rejected if low <= r.record.offset < high),
         records=polled.records if last else 0,
         counts=polled.counts if last else (),
+        lost=polled.lost if low < 0 else None,
     )
 
 
