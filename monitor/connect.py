@@ -113,21 +113,40 @@ def make_source(configuration: Configuration, override: Any = None) -> Source:
     )
 
 
-def make_sink(configuration: Configuration) -> Sink:
-    """The configured sink.
+def sink_settings(configuration: Configuration) -> Any:
+    """The sink's typed settings, without connecting; None of a memory sink.
 
     Raises:
         ConfigurationError: the section does not fit the connector.
     """
     kind = _kind(configuration, "sink", SINK_KINDS)
     if kind == "kafka":
-        from connectors.kafka import KafkaSink, KafkaSinkSettings
+        from connectors.kafka import KafkaSinkSettings
 
-        return KafkaSink(_section(configuration, "sink", KafkaSinkSettings), halved)
+        return _section(configuration, "sink", KafkaSinkSettings)
     if kind == "files":
-        from connectors.files import FilesSink, FilesSinkSettings
+        from connectors.files import FilesSinkSettings
 
-        return FilesSink(_section(configuration, "sink", FilesSinkSettings), configuration.folder)
+        return _section(configuration, "sink", FilesSinkSettings)
+    return None
+
+
+def make_sink(configuration: Configuration) -> Sink:
+    """The configured sink.
+
+    Raises:
+        ConfigurationError: the section does not fit the connector.
+    """
+    settings = sink_settings(configuration)
+    kind = type(settings).__name__
+    if kind == "KafkaSinkSettings":
+        from connectors.kafka import KafkaSink
+
+        return KafkaSink(settings, halved)
+    if kind == "FilesSinkSettings":
+        from connectors.files import FilesSink
+
+        return FilesSink(settings, configuration.folder)
     from connectors.memory import MemorySink
 
     return MemorySink()

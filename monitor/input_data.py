@@ -5,7 +5,7 @@ The codec reads these forms without building them (see `connectors.codec`); a te
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -111,7 +111,11 @@ class DeadLetterHeaders(Struct, frozen=True, rename="kebab"):
         x_error_partition: its partition.
         x_error_offset: its offset.
         nuwatch_id: the same for the same record, however often it is rejected.
+        x_error_version: the version of nuwatch that rejected it.
         x_error_time: event time of the rejected reading, where it is known.
+        x_error_received: the broker's time of the record, where it is known.
+        x_error_rebuilt: 'row' where the value is one row of a record, written anew as a frame; its other rows were
+            taken, or have dead letters of their own.
         x_error_original_size: size of the original value in bytes, where the value had to be cut.
     """
 
@@ -121,5 +125,8 @@ class DeadLetterHeaders(Struct, frozen=True, rename="kebab"):
     x_error_partition: Annotated[str, Meta(pattern="^[0-9]+$")]
     x_error_offset: Annotated[str, Meta(pattern="^[0-9]+$")]
     nuwatch_id: str
+    x_error_version: str
     x_error_time: str | UnsetType = UNSET
+    x_error_received: str | UnsetType = UNSET
+    x_error_rebuilt: Literal["row"] | UnsetType = UNSET
     x_error_original_size: str | UnsetType = UNSET

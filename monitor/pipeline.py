@@ -146,7 +146,13 @@ class Pipeline:
         for rejected in polled.rejected:
             outcome.counts[rejected.reason] += 1
             outcome.records.append(
-                dead_letter(rejected.record, rejected.reason, rejected.detail, topic=self._origin.topic)
+                dead_letter(
+                    rejected.record,
+                    rejected.reason,
+                    rejected.detail,
+                    topic=self._origin.topic,
+                    version=self._origin.version,
+                )
             )
         for batch in polled.batches:
             for piece in _pieces(batch):
@@ -243,8 +249,10 @@ class Pipeline:
             refusal.reason,
             refusal.detail,
             topic=self._origin.topic,
+            version=self._origin.version,
             number=zlib.crc32(refusal.payload),
             time_ns=refusal.time,
+            rebuilt=True,
         )
 
     def _lost(self, lost: Lost, outcome: Outcome) -> None:

@@ -541,8 +541,8 @@ def test_a_threshold_version_without_a_field_is_refused():
 
 
 def test_a_dead_letter_keeps_bytes_key_and_headers_and_says_why():
-    record = RawRecord(3, 9179, b"R-101", b"\xff{", 0, (("trace", b"\x00"),))
-    letter = dead_letter(record, Reason.MALFORMED, "got 0xff", topic="sensors", time_ns=START)
+    record = RawRecord(3, 9179, b"R-101", b"\xff{", 1_795_310_036_500, (("trace", b"\x00"),))
+    letter = dead_letter(record, Reason.MALFORMED, "got 0xff", topic="sensors", version="1.2", time_ns=START)
     assert letter == OutRecord(
         Channel.DEAD_LETTER,
         "dlq:3:9179:1",
@@ -556,13 +556,17 @@ def test_a_dead_letter_keeps_bytes_key_and_headers_and_says_why():
             ("x-error-partition", b"3"),
             ("x-error-offset", b"9179"),
             ("x-error-time", b"2026-11-22T01:13:56.123456Z"),
+            ("x-error-received", b"2026-11-22T01:13:56.500Z"),
+            ("x-error-version", b"1.2"),
             ("nuwatch-id", b"dlq:3:9179:1"),
         ),
     )
 
 
 def test_a_dead_letter_without_known_time_has_none_and_its_detail_is_bounded():
-    letter = dead_letter(RawRecord(0, 1, None, None), Reason.EMPTY, "x" * 501, topic="t", number=7)
+    letter = dead_letter(
+        RawRecord(0, 1, None, None), Reason.EMPTY, "x" * 501, topic="t", version="1.2", number=7
+    )
     headers = dict(letter.headers)
     assert "x-error-time" not in headers
     assert headers["x-error-detail"] == b"x" * 500
@@ -608,7 +612,7 @@ def test_parts_are_given_up_in_a_fixed_order():
 
 
 def test_a_cut_dead_letter_tells_its_original_size():
-    letter = dead_letter(RawRecord(0, 1, b"k", b"v" * 5000), Reason.TOO_LARGE, "", topic="t")
+    letter = dead_letter(RawRecord(0, 1, b"k", b"v" * 5000), Reason.TOO_LARGE, "", topic="t", version="1.2")
     short = shorten(letter, 1000)
     assert size_of(short) == 1000
     assert short.id == letter.id
@@ -618,12 +622,14 @@ def test_a_cut_dead_letter_tells_its_original_size():
 
 def test_a_cut_dead_letter_keeps_its_original_headers_where_there_is_room():
     raw = RawRecord(0, 1, None, b"v" * 5000, 0, (("h", b"x"),))
-    short = shorten(dead_letter(raw, Reason.TOO_LARGE, "", topic="t"), 1000)
+    short = shorten(dead_letter(raw, Reason.TOO_LARGE, "", topic="t", version="1.2"), 1000)
     assert short.headers[0] == ("h", b"x")
 
 
 def test_original_headers_go_before_the_reason_does():
-    letter = dead_letter(RawRecord(0, 1, None, b"v", 0, (("h", b"x" * 5000),)), Reason.LATE, "", topic="t")
+    letter = dead_letter(
+        RawRecord(0, 1, None, b"v", 0, (("h", b"x" * 5000),)), Reason.LATE, "", topic="t", version="1.2"
+    )
     short = shorten(letter, 1000)
     assert dict(short.headers)["x-error-reason"] == b"LATE"
     assert "h" not in dict(short.headers)
@@ -633,4 +639,4 @@ def test_a_limit_below_the_shortest_form_is_an_error_with_a_hint():
     with pytest.raises(ValueError, match="hint"):
         shorten(record_of(alert()), 100)
     with pytest.raises(ValueError, match="hint"):
-        shorten(dead_letter(RawRecord(0, 1, None, b"v"), Reason.LATE, "", topic="t"), 10)
+        shorten(dead_letter(RawRecord(0, 1, None, b"v"), Reason.LATE, "", topic="t", version="1.2"), 10)

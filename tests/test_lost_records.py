@@ -21,7 +21,7 @@ from monitor.connect import layout_of
 from monitor.engine import Engine
 from monitor.errors import ConfigurationError
 from monitor.quantities import iso_time
-from tests.broker import AnyBroker, produce
+from tests.broker import AnyBroker, delete_topic, produce
 from tests.worlds import SECOND, START, World, autoregressive, batch_of, configuration_text, world
 
 ROWS = 60
@@ -226,11 +226,7 @@ def steps(running: Engine, count: int) -> None:
 
 
 def remake(broker: AnyBroker, topic: str) -> None:
-    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
-    admin.delete_topics([topic])
-    while topic in admin.list_topics():
-        pass
-    admin.close()
+    delete_topic(broker.bootstrap, topic)
     broker.create_topic(topic)
 
 

@@ -159,7 +159,9 @@ def test_a_written_threshold_version_fits_its_schema():
 
 @pytest.mark.parametrize("reason", Reason)
 def test_headers_of_a_written_dead_letter_fit_their_schema(reason: Reason):
-    letter = dead_letter(RawRecord(1, 2, None, b"x" * 900), reason, "y" * 900, topic="sensors", time_ns=0)
+    letter = dead_letter(
+        RawRecord(1, 2, None, b"x" * 900), reason, "y" * 900, topic="sensors", version="1.2", time_ns=0
+    )
     for record in (letter, shorten(letter, size_of(letter) - 1)):
         assert violations({name: value.decode() for name, value in record.headers}, DEAD_LETTER) == []
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings, SecretFrom, Security, SinkTopics
 
 if TYPE_CHECKING:
+    from connectors.kafka.browse import history
     from connectors.kafka.check import BrokerReport, check_broker, sample
+    from connectors.kafka.resending import resend
     from connectors.kafka.sink import KafkaSink
     from connectors.kafka.source import KafkaSource
 
@@ -22,6 +24,8 @@ __all__ = [
     "Security",
     "SinkTopics",
     "check_broker",
+    "history",
+    "resend",
     "sample",
 ]
 
@@ -30,6 +34,8 @@ _HOME = {
     "KafkaSink": "sink",
     "KafkaSource": "source",
     "check_broker": "check",
+    "history": "browse",
+    "resend": "resending",
     "sample": "check",
 }
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from connectors.records import Channel, OutRecord, headers_of
 from monitor.alerting.canonical import canonical_json
+from monitor.alerting.dead_letters import SIZE_HEADER
 
-SIZE_HEADER = "x-error-original-size"
-"""On a cut dead letter: the size of the original value, in bytes."""
 _SHORT_TEXT = 120
 
 
