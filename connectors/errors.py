@@ -5,6 +5,7 @@ ConnectorError
 │   ├── OffsetGone     the wanted offset is not in the topic, and cannot be of it
 │   └── PartitionsChanged   the input has other partitions than when it was opened
 ├── SinkError          a record could not be published
+│   └── Aborted        a transaction was: nothing of it counts, and what it would have made durable must be redone
 └── SettingsError      a connector's settings contradict themselves or the outside
 """
 
@@ -42,6 +43,13 @@ class PartitionsChanged(SourceError):  # noqa: N818 - names what happened
 
 class SinkError(ConnectorError):
     """A record could not be published."""
+
+
+class Aborted(SinkError):  # noqa: N818 - names what happened
+    """A transaction was aborted, or may have been: the partitions' durable state must be read again.
+
+    The usual cause is that another member of the group has the partitions now.
+    """
 
 
 class SettingsError(ConnectorError, ValueError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal, Protocol
 
 from connectors.records import Decoded, Input, OutRecord, Polled, RawRecord
@@ -71,6 +71,47 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Leave the outside. Idempotent."""
+        ...
+
+
+class Keeper(Protocol):
+    """Holds the state of partitions that come and go: what a `SharedSource` tells, while its caller waits in `poll`."""
+
+    def begin(self, partition: int, position: int) -> None:
+        """A partition without stored state begins here; must be durable when this returns.
+
+        Raises:
+            SinkError: it could not be made durable.
+        """
+        ...
+
+    def finish(self, partitions: Collection[int]) -> None:
+        """Partitions go to another member: make them durable, then forget them. Raises nothing."""
+        ...
+
+    def drop(self, partitions: Collection[int]) -> None:
+        """Partitions were lost, and another member may have them: forget them, and write nothing."""
+        ...
+
+
+class SharedSource(Source, Protocol):
+    """A source whose partitions are shared out between the members of a group.
+
+    ``open`` only connects. A partition that is assigned is asked for its position, at the next `poll`, as ``open``
+    was told to.
+    """
+
+    @property
+    def partitions(self) -> tuple[int, ...]:
+        """All partitions, whoever holds them."""
+        ...
+
+    def share(self, keeper: Keeper) -> None:
+        """Whom to tell; called before `open`."""
+        ...
+
+    def again(self) -> None:
+        """Position every partition that is held anew at the next `poll`, as if it had just been assigned."""
         ...
 
 

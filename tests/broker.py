@@ -363,6 +363,8 @@ class Broker:
             "share.coordinator.state.topic.replication.factor": "1",
             "share.coordinator.state.topic.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0",
+            # How soon the transaction of a killed writer is ended once its time is over (default 10 s).
+            "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
             # A killed node may register again only when its old session has run out (default 9 s).
             "broker.session.timeout.ms": "2000",
             "broker.heartbeat.interval.ms": "500",

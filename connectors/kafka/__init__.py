@@ -8,34 +8,36 @@ from typing import TYPE_CHECKING, Any
 from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings, SecretFrom, Security, SinkTopics
 
 if TYPE_CHECKING:
-    from connectors.kafka.browse import history
     from connectors.kafka.check import BrokerReport, check_broker, sample
-    from connectors.kafka.resending import resend
+    from connectors.kafka.group import KafkaGroupSource
+    from connectors.kafka.ledger import KafkaLedger, Row
     from connectors.kafka.sink import KafkaSink
     from connectors.kafka.source import KafkaSource
 
 __all__ = [
     "BrokerReport",
+    "KafkaGroupSource",
+    "KafkaLedger",
     "KafkaSink",
     "KafkaSinkSettings",
     "KafkaSource",
     "KafkaSourceSettings",
+    "Row",
     "SecretFrom",
     "Security",
     "SinkTopics",
     "check_broker",
-    "history",
-    "resend",
     "sample",
 ]
 
 _HOME = {
     "BrokerReport": "check",
+    "KafkaGroupSource": "group",
+    "KafkaLedger": "ledger",
     "KafkaSink": "sink",
     "KafkaSource": "source",
+    "Row": "ledger",
     "check_broker": "check",
-    "history": "browse",
-    "resend": "resending",
     "sample": "check",
 }
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from connectors.errors import SettingsError
 from connectors.kafka.clientlib import (
+    COOPERATIVE,
     Admin,
     Consumer,
     KafkaConnectionError,
@@ -26,11 +27,17 @@ LONGEST_SEND_SECONDS = 5.0
 
 
 def consumer(
-    settings: Connection, *, group: str | None = None, check_crcs: bool = True, one_batch: bool = False
+    settings: Connection,
+    *,
+    group: str | None = None,
+    check_crcs: bool = True,
+    one_batch: bool = False,
+    committed: bool = True,
 ) -> Consumer:
     """A connected consumer without partitions.
 
-    ``check_crcs=False`` reads batches whose checksum is wrong; ``one_batch`` makes a fetch bring one batch.
+    ``check_crcs=False`` reads batches whose checksum is wrong; ``one_batch`` makes a fetch bring one batch;
+    ``committed=False`` sees the ends of partitions behind open transactions.
 
     Raises:
         KafkaError: the cluster does not answer or refuses.
@@ -53,21 +60,41 @@ def consumer(
         check_crcs=check_crcs,
         auto_offset_reset="none",  # a position that is gone must be said, never jumped over
         enable_auto_commit=False,
-        isolation_level="read_committed",
+        isolation_level="read_committed" if committed else "read_uncommitted",
         allow_auto_create_topics=False,
         metrics_enabled=False,
+        **_membership(settings, group),
     )
 
 
-def producer(settings: KafkaSinkSettings) -> Producer:
-    """A connected idempotent producer.
+def _membership(settings: Connection, group: str | None) -> dict[str, Any]:
+    """How a member of a group behaves; never a static one, which would leave its partitions unserved."""
+    if group is None or not isinstance(settings, KafkaSourceSettings):
+        return {}
+    return {
+        "partition_assignment_strategy": [COOPERATIVE],
+        "session_timeout_ms": int(settings.session_seconds * 1000),
+        "heartbeat_interval_ms": int(min(3.0, settings.session_seconds / 4) * 1000),
+        "max_poll_interval_ms": int(settings.max_poll_seconds * 1000),
+    }
+
+
+def producer(settings: KafkaSinkSettings, transactional_id: str | None = None) -> Producer:
+    """A connected idempotent producer; with an id one of transactions, which must be initialised.
 
     Raises:
         KafkaError: the cluster does not answer or refuses.
         SettingsError: a secret or certificate cannot be read.
     """
+    transactions: dict[str, Any] = {}
+    if transactional_id is not None:
+        transactions = {
+            "transactional_id": transactional_id,
+            "transaction_timeout_ms": int(settings.transaction_seconds * 1000),
+        }
     return new_producer(
         **_common(settings),
+        **transactions,
         enable_idempotence=True,
         acks="all",
         linger_ms=settings.linger_ms,

@@ -140,7 +140,8 @@ class KafkaSourceSettings(Connection, frozen=True, kw_only=True):
 
     Attributes:
         topic: the topic.
-        group: consumer group under which positions are committed, for lag monitors only; null: nowhere.
+        group: consumer group under which positions are committed, for lag monitors only; null: nowhere. With
+            `state.changelog` it is the group whose daemons share the topic.
         until: reads a part of the topic's history: up to a broker time (epoch ns), or to the 'end' that each
             partition has when the source is opened. null: for ever.
         max_poll_records: records per poll at most.
@@ -149,6 +150,8 @@ class KafkaSourceSettings(Connection, frozen=True, kw_only=True):
             the broker's `max.message.bytes` and what the codec makes of it.
         check_seconds: how often the broker's answer, the topic's partitions and standstill are checked.
         stall_seconds: a partition that has records but has not moved for so long gets a new connection.
+        session_seconds: a member of a shared group that has not been heard for so long has lost its partitions.
+        max_poll_seconds: the longest that one step may take in a shared group before the partitions go to others.
     """
 
     topic: str
@@ -159,6 +162,8 @@ class KafkaSourceSettings(Connection, frozen=True, kw_only=True):
     fetch_max_bytes: int = 8_388_608
     check_seconds: float = 10.0
     stall_seconds: float = 60.0
+    session_seconds: float = 15.0
+    max_poll_seconds: float = 300.0
 
 
 class SinkTopics(_Section, frozen=True, kw_only=True):
@@ -194,6 +199,8 @@ class KafkaSinkSettings(Connection, frozen=True, kw_only=True):
         linger_ms: how long a record waits for others to share its request.
         max_record_bytes: larger records are refused; the topics' `max.message.bytes` must allow as much.
         compression: of what is sent.
+        transaction_seconds: with `state.changelog`, the longest that a transaction may take; also how long the
+            partitions of a daemon that was killed within one stay unserved, the broker's own pace added.
     """
 
     topics: SinkTopics = field(default_factory=SinkTopics)
@@ -203,6 +210,7 @@ class KafkaSinkSettings(Connection, frozen=True, kw_only=True):
     linger_ms: int = 5
     max_record_bytes: int = 1_048_576
     compression: Literal["gzip", "snappy", "lz4", "zstd"] | None = None
+    transaction_seconds: float = 10.0
 
 
 def is_loopback(server: str) -> bool:

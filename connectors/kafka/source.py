@@ -48,6 +48,7 @@ class KafkaSource:
         self._consumer: Consumer | None = None
         self._committer: Consumer | None = None
         self._committed: dict[int, int] = {}
+        self._whole: set[int] = set()  # the topic's partitions, as found by `open`
         self._next: dict[int, int] = {}  # partition -> the offset that the caller has not had yet
         self._ends: dict[int, int] = {}  # partition -> end, as last heard
         self._input = Input(settings.topic)
@@ -136,7 +137,7 @@ class KafkaSource:
     @property
     def partitions(self) -> tuple[int, ...]:
         """The topic's partitions, as found by `open`."""
-        return tuple(sorted(self._next))
+        return tuple(sorted(self._whole))
 
     @property
     def exhausted(self) -> bool:
@@ -177,6 +178,7 @@ class KafkaSource:
         consumer, tops = self._opened(), [self._top(partition) for partition in partitions]
         topic = self._settings.topic
         self._input = Input(topic, incarnation(consumer, topic), len(partitions))
+        self._whole = set(partitions)
         first = consumer.beginning_offsets(tops, timeout_ms=self._connect_ms)
         last = consumer.end_offsets(tops, timeout_ms=self._connect_ms)
         begin = self._offsets_at(start, first, last)
@@ -290,10 +292,14 @@ class KafkaSource:
             self._failed(failure, timeout)
             return ()
         self._suspicion = None
+        self._confirm(found, error)
+        return [self._rejected(damage) for damage in found]
+
+    def _confirm(self, found: Sequence[corrupt.Damage], error: Exception) -> None:
+        """Give up on an error that comes again and again, and from no partition in particular."""
         self._unconfirmed = 0 if found else self._unconfirmed + 1
         if self._unconfirmed > _MOST_UNCONFIRMED:
             raise self._cannot("raises an error that no single partition raises", error) from error
-        return [self._rejected(damage) for damage in found]
 
     def _rejected(self, damage: corrupt.Damage) -> Polled:
         _log.warning(
@@ -354,11 +360,14 @@ class KafkaSource:
     def _check_partitions(self) -> None:
         """Raise when they differ twice in a row: brokers that are starting may tell part of the truth."""
         present = self._opened().partitions_for_topic(self._settings.topic)
-        differed, self._differs = self._differs, present != set(self._next)
+        differed, self._differs = self._differs, present != self._whole
         if not (differed and self._differs):
             return
-        raise PartitionsChanged(
-            f"topic '{self._settings.topic}' has {len(present)} partitions, and had {len(self._next)}: its "
+        raise self._changed(len(present))
+
+    def _changed(self, present: int) -> PartitionsChanged:
+        return PartitionsChanged(
+            f"topic '{self._settings.topic}' has {present} partitions, and had {len(self._whole)}: its "
             "producers may send an asset to another partition now, which would split the asset's windows; "
             "hint: once the new layout is settled, start again with an empty state folder; windows begin anew"
         )
