@@ -7,6 +7,7 @@ steps they are exact, and a fixed number keeps a row's result independent of its
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -52,6 +53,7 @@ def impute(imputation: Imputation, windows: Windows) -> Windows:
     return Windows(fill(imputation.precision, windows.values, windows.mask), windows.mask)
 
 
+@partial(jax.jit, inline=True)
 def fill(precision: jax.Array, values: jax.Array, mask: jax.Array) -> jax.Array:
     """`conditional_mean`, skipped when nothing is masked.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -150,12 +150,13 @@ def train(
     held = on_device(spread(newest, plan.epoch_windows // 4))
     data = on_device(older)
     state = plan.optimiser().init(variables)
+    alike = replace(plan, epochs=1, patience=0)  # how long to train compiles nothing anew
     curves: dict[str, list[float]] = {"train": [], "validation": []}
     best = jax.tree.map(np.asarray, variables)
     for done, key in enumerate(jax.random.split(key_draw, plan.epochs), start=1):
-        variables, state, trained = _epoch(network, plan, variables, state, linear, key, data)
+        variables, state, trained = _epoch(network, alike, variables, state, linear, key, data)
         curves["train"].append(float(trained))
-        curves["validation"].append(float(_validate(network, plan, variables, linear, held)))
+        curves["validation"].append(float(_validate(network, alike, variables, linear, held)))
         _finite(curves)
         progress(done, plan.epochs, {name: curve[-1] for name, curve in curves.items()})
         if curves["validation"][-1] <= min(curves["validation"]):

@@ -9,8 +9,9 @@ also set ``XLA_FLAGS=--xla_gpu_deterministic_ops=true`` before the process start
 from __future__ import annotations
 
 import copy
+import functools
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,12 +23,14 @@ from models.bundle import Bundle
 from models.expectation import Bands, Expected, expect
 from models.imputation import Imputation, impute
 from models.registry import get_scorer
-from models.scorer import Params, Scores, Windows
+from models.scorer import Params, Scorer, Scores, Windows
 
 Device = Any  # jax.Device is a variable to type checkers
 
 _IN_FLIGHT = 4
 """Blocks per device that may wait for their results: it stays busy, and the memory bounded."""
+_MOST_COMPILED = 32
+"""Compiled calls that are kept for the next bundle of the same scorers and shapes."""
 
 
 class Scored(NamedTuple):
@@ -69,20 +72,55 @@ def _learnt_of(bundle: Bundle) -> _Learnt:
     return _Learnt(bundle.imputation, bands, tuple(one.params for one in bundle.scorers))
 
 
+class _Compiled:
+    """One compiled call, for every bundle of the same scorers, hyperparameters and shapes.
+
+    Training makes many such bundles (a fold's, a candidate's, the next asset class's), and tracing costs more than
+    scoring a short history does.
+    """
+
+    def __init__(self, scorers: tuple[tuple[Scorer, Any], ...]) -> None:
+        self.traces = 0
+        self._scorers = scorers
+        self.call = jax.jit(self._score_block)
+
+    def _score_block(self, learnt: _Learnt, values: jax.Array, mask: jax.Array) -> _Block:
+        self.traces += 1
+        windows = impute(learnt.imputation, Windows(values, mask))
+        each: list[Scores] = [
+            scorer.score(params, spec, windows)
+            for (scorer, spec), params in zip(self._scorers, learnt.scorers, strict=True)
+        ]
+        return _Block(
+            jnp.stack([one.score for one in each], axis=1),
+            jnp.stack([one.contributions for one in each], axis=1),
+            expect(learnt.imputation.precision, learnt.bands, values[:, -1], mask[:, -1]),
+        )
+
+
+@functools.lru_cache(maxsize=_MOST_COMPILED)
+def _compiled(scorers: tuple[tuple[Scorer, Any], ...], layout: Hashable) -> _Compiled:
+    """The call for these scorers and this ``layout`` of everything that goes in: one trace, until it changes."""
+    del layout
+    return _Compiled(scorers)
+
+
 class Program:
     """A bundle, compiled for one block size and some devices; see `compile_program`."""
 
     def __init__(self, bundle: Bundle, block: int, devices: Sequence[Device]) -> None:
         self.scorers = tuple(one.name for one in bundle.scorers)
         self.block = block
-        self.traces = 0
         self._shape = (block, bundle.length, len(bundle.sensors))
         self._bundle = bundle
         learnt = _learnt_of(bundle)
         self._learnt = [jax.device_put(learnt, device) for device in devices]
         self._devices = tuple(devices)
         self._warm_traces: int | None = None
-        self._call = jax.jit(self._score_block)
+        leaves, tree = jax.tree.flatten(learnt)
+        shapes = tuple((np.shape(leaf), str(leaf.dtype)) for leaf in leaves)
+        plan = tuple((get_scorer(one.name), one.spec) for one in bundle.scorers)
+        self._compiled = _compiled(plan, (self._shape, tree, shapes))
 
     def given(self, bundle: Bundle) -> Program:
         """The same compiled call with what another bundle has learnt; nothing is traced anew.
@@ -101,14 +139,14 @@ class Program:
     @property
     def recompiles(self) -> int:
         """Traces since `warm_up`; anything but 0 means that a shape or a type has changed."""
-        return 0 if self._warm_traces is None else self.traces - self._warm_traces
+        return 0 if self._warm_traces is None else self._compiled.traces - self._warm_traces
 
     def warm_up(self) -> None:
         """Compile for every device, so that the first real window does not wait."""
         for turn in range(len(self._devices)):
             block = (np.zeros(self._shape, np.float32), np.ones(self._shape, np.bool_))
             jax.block_until_ready(self._dispatch(turn, block))
-        self._warm_traces = self.traces
+        self._warm_traces = self._compiled.traces
 
     def __call__(self, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> Scored:
         """Score any number of windows.
@@ -155,20 +193,7 @@ class Program:
 
     def _dispatch(self, turn: int, block: tuple[NDArray[np.float32], NDArray[np.bool_]]) -> _Block:
         place = turn % len(self._devices)
-        return self._call(self._learnt[place], *jax.device_put(block, self._devices[place]))
-
-    def _score_block(self, learnt: _Learnt, values: jax.Array, mask: jax.Array) -> _Block:
-        self.traces += 1
-        windows = impute(learnt.imputation, Windows(values, mask))
-        each: list[Scores] = [
-            get_scorer(one.name).score(params, one.spec, windows)
-            for one, params in zip(self._bundle.scorers, learnt.scorers, strict=True)
-        ]
-        return _Block(
-            jnp.stack([one.score for one in each], axis=1),
-            jnp.stack([one.contributions for one in each], axis=1),
-            expect(learnt.imputation.precision, learnt.bands, values[:, -1], mask[:, -1]),
-        )
+        return self._compiled.call(self._learnt[place], *jax.device_put(block, self._devices[place]))
 
 
 def compile_program(

@@ -14,9 +14,9 @@ from models.scaling import Scaling
 from models.var import VarSpec
 
 
-def random_bundle(sensors: int, length: int, hidden: int, block: int) -> Bundle:
+def random_bundle(sensors: int, length: int, hidden: int, block: int, seed: int = 3) -> Bundle:
     """All built-in scorers with random parameters."""
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(seed)
 
     def draw(*shape: int):
         return jnp.asarray(rng.normal(size=shape) * 0.1, jnp.float32)

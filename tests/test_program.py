@@ -107,8 +107,24 @@ def test_a_block_of_another_shape_would_be_counted_as_a_recompilation():
     program = warm(5, 12, 8, 16)
     program(np.zeros((3, 12, 5), np.float32), np.ones((3, 12, 5), bool))
     assert program.recompiles == 0
-    program._call(program._learnt[0], np.zeros((17, 12, 5), np.float32), np.ones((17, 12, 5), bool))
+    program._compiled.call(program._learnt[0], np.zeros((17, 12, 5), np.float32), np.ones((17, 12, 5), bool))
     assert program.recompiles == 1
+
+
+def test_a_bundle_of_the_same_scorers_and_shapes_is_scored_without_another_trace():
+    first = warm(5, 12, 8, 16)
+    second = compile_program(random_bundle(5, 12, 8, 16, seed=7))
+    values, mask = some_windows(20, (12, 5), masked=True)
+    assert not np.array_equal(first(values, mask).score, second(values, mask).score)
+    assert second._compiled is first._compiled
+    assert first.recompiles == 0
+
+
+def test_a_bundle_of_other_shapes_is_a_program_of_its_own():
+    first = warm(5, 12, 8, 16)
+    warm(5, 12, 9, 16)
+    warm(6, 12, 8, 16)
+    assert first.recompiles == 0
 
 
 def run_in_new_process(code: str, **environment: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
 from models.expectation import Bands
 from models.imputation import Imputation, fill, fit_imputation
-from monitor.training.history import FIT, Normal
+from monitor.training.history import FIT, Normal, few_lengths
 
 INSIDE = 0.999
 """Share of held-out normal readings that lie within the band."""
@@ -18,6 +19,7 @@ _LEAST_SIGMA = 0.01
 """In z-scores: a sensor that never moved has a band too."""
 _ROWS = 20_000
 _FOLDS = 5
+_BLOCK = 1024
 
 
 def normal_bands(normal: Normal, imputation: Imputation) -> Bands:
@@ -41,15 +43,31 @@ def normal_bands(normal: Normal, imputation: Imputation) -> Bands:
 
 def _off(imputation: Imputation, rows: NDArray[np.float32], real: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Observed less expected [N, D] given the other sensors; masked ones at their conditional means."""
-    filled = np.asarray(fill(imputation.precision, jnp.asarray(rows), jnp.asarray(real)), np.float64)
     precision = np.asarray(imputation.precision, np.float64)
-    return filled @ precision / np.diag(precision)
+    return _filled(imputation, rows, real).astype(np.float64) @ precision / np.diag(precision)
+
+
+def _filled(
+    imputation: Imputation, rows: NDArray[np.float32], real: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Rows in blocks of one size, the last one padded: one program for histories of every length."""
+    out = rows.copy()
+    for low in range(0, len(rows), _BLOCK):
+        part, mask = rows[low : low + _BLOCK], real[low : low + _BLOCK]
+        if not mask.all():
+            pad = ((0, _BLOCK - len(part)), (0, 0))
+            whole = np.pad(part, pad), np.pad(mask, pad, constant_values=True)
+            out[low : low + _BLOCK] = _fill(imputation.precision, *whole)[: len(part)]
+    return out
+
+
+_fill = jax.jit(fill)
 
 
 def _out_of_fold(rows: NDArray[np.float32], real: NDArray[np.bool_]) -> NDArray[np.float64]:
     off = np.zeros(rows.shape)
     for fold in np.array_split(np.arange(len(rows)), _FOLDS):
-        others = np.setdiff1d(np.arange(len(rows)), fold)
+        others = few_lengths(np.setdiff1d(np.arange(len(rows)), fold))
         imputation = fit_imputation(jnp.asarray(rows[others]), jnp.asarray(real[others]))
         off[fold] = _off(imputation, rows[fold], real[fold])
     return off

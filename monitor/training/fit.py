@@ -20,7 +20,7 @@ from models.scorer import FitRefused, Params, Scorer, Windows
 from models.trajectory import Trajectory
 from monitor.model import Grouping, scored_columns
 from monitor.settings import AssetClass
-from monitor.training.history import Normal, Rows, may_fit, scaled, windows_of
+from monitor.training.history import Normal, Rows, few_lengths, may_fit, scaled, windows_of
 from monitor.training.progress import TrainingProgress
 
 Curves = Mapping[str, Mapping[str, tuple[float, ...]]]
@@ -68,8 +68,8 @@ def fit(
         FitRefused: too few windows, or a scorer that must not be used.
     """
     normal, trajectory, plain = scaled(asset_class, rows, grouping, part)
-    z, usable = normal.z[normal.fits], normal.usable[normal.fits]
-    imputation = fit_imputation(jax.numpy.asarray(z), jax.numpy.asarray(usable))
+    some = few_lengths(np.flatnonzero(normal.fits))
+    imputation = fit_imputation(jax.numpy.asarray(normal.z[some]), jax.numpy.asarray(normal.usable[some]))
     windows, available = fit_windows(asset_class, rows, normal)
     scorers, curves = _fit_scorers(asset_class, windows, told, like or {})
     sensors = list(asset_class.sensors)
@@ -119,7 +119,10 @@ def started(scorer: Scorer, spec: Any, fitted: Sequence[TrainedScorer]) -> dict[
 
 
 def fit_windows(asset_class: AssetClass, rows: Rows, normal: Normal) -> tuple[Windows, int]:
-    """Windows that fit in order of time, evenly thinned to `scoring.fit_windows`; and how many there are."""
+    """Windows that fit in order of time, evenly thinned to `scoring.fit_windows`, and how many there are.
+
+    Their number is rounded down, see `few_lengths`.
+    """
     wanted = asset_class.scoring.fit_windows
     every = max(1, int(np.count_nonzero(normal.fits) // (wanted * asset_class.window.stride)))
     values: list[NDArray[np.float32]] = []
@@ -134,7 +137,7 @@ def fit_windows(asset_class: AssetClass, rows: Rows, normal: Normal) -> tuple[Wi
         values.append(chunk.values[kept])
         masks.append(chunk.mask[kept])
         ends.append(rows.slots.end[chunk.closing[kept]])
-    order = np.argsort(np.concatenate(ends), kind="stable")
+    order = few_lengths(np.argsort(np.concatenate(ends), kind="stable"))
     if not len(order):
         raise FitRefused(
             f"got no window of {asset_class.window.length} samples in the {np.mean(normal.fits):.0%} of the "

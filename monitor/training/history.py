@@ -36,7 +36,8 @@ and 10 folds 1.1 nu: what is left to correct for the fold models' fewer rows is 
 _PLENTY = 40
 """Rows per sensor from which 5 folds are enough, and fewer windows are lost at the cuts."""
 
-
+_BITS = 6
+"""Significant bits of the number of rows or windows that fit."""
 CHUNK = 4096
 """Slots that go through the windows at once."""
 
@@ -223,3 +224,13 @@ def windows_of(asset_class: AssetClass, rows: Rows, normal: Normal) -> Iterator[
 def least_maturity(asset_class: AssetClass) -> int:
     """Samples of a batch that the first scored window needs."""
     return max(1, math.ceil(asset_class.window.min_maturity * asset_class.window.length))
+
+
+def few_lengths(index: NDArray[np.int64]) -> NDArray[np.int64]:
+    """An index [N] without its first entries, so that N keeps its highest bits only: under 1 in 32 is lost.
+
+    XLA compiles a fit anew for every number of rows. So the fits of folds, of candidates and of histories that hardly
+    differ in length share what was compiled.
+    """
+    spare = max(0, len(index).bit_length() - _BITS)
+    return index[len(index) - (len(index) >> spare << spare) :]
