@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from connectors.errors import SinkError
 from connectors.records import Channel, OutRecord
@@ -35,6 +35,16 @@ class FilesSinkSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 class _Id(Struct):
     id: str
+
+
+class _Line(Struct):
+    id: str
+    key: str | None = None
+    key_base64: str | None = None
+    headers: list[tuple[str, str]] = []
+    headers_base64: list[tuple[str, str]] = []
+    value: Raw | UnsetType = UNSET
+    value_base64: str | None = None
 
 
 class FilesSink:
@@ -125,6 +135,46 @@ def line_of(record: OutRecord) -> bytes:
     return msgspec.json.encode(line) + b"\n"
 
 
+def records_in(directory: Path, channel: Channel) -> Iterator[OutRecord]:
+    """What a `FilesSink` with this folder has written to a channel, in order; nothing where it has no file.
+
+    A last line without its end was never acknowledged, and is left out.
+
+    Raises:
+        SinkError: the file cannot be read, or holds a line that is not this sink's.
+    """
+    path = directory / f"{channel}.jsonl"
+    try:
+        with path.open("rb") as file:
+            yield from (_record(line, channel, path) for line in file if line.endswith(b"\n"))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise SinkError(f"{path}: cannot be read: {error}") from error
+
+
+def _record(line: bytes, channel: Channel, path: Path) -> OutRecord:
+    """The record that `line_of` made a line of."""
+    try:
+        read = msgspec.json.decode(line, type=_Line)
+        key = _bytes(read.key, read.key_base64)
+        headers = [(name, text.encode()) for name, text in read.headers]
+        headers += [(name, base64.b64decode(text)) for name, text in read.headers_base64]
+        if isinstance(read.value, UnsetType):
+            value = _bytes(None, read.value_base64)
+        else:
+            value = None if bytes(read.value) == b"null" else bytes(read.value)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise SinkError(f"{path}: got {line[:80]!r}, expected a line of this sink: {error}") from error
+    return OutRecord(channel, read.id, key, value, tuple(headers))
+
+
+def _bytes(text: str | None, encoded: str | None) -> bytes | None:
+    if encoded is not None:
+        return base64.b64decode(encoded)
+    return None if text is None else text.encode()
+
+
 def _text(name: str, value: bytes | None) -> dict[str, str | None]:
     try:
         return {name: None if value is None else value.decode()}
@@ -138,6 +188,8 @@ def _base64(value: bytes) -> str:
 
 def _is_json(value: bytes) -> bool:
     if b"\n" in value or b"\r" in value or value == b"null":  # null is kept for 'no value'
+        return False
+    if value != value.strip():  # around a JSON value a reader drops spaces
         return False
     try:
         msgspec.json.decode(value)

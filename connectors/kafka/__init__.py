@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings, SecretFrom, Security, SinkTopics
 
 if TYPE_CHECKING:
+    from connectors.kafka.browse import history
     from connectors.kafka.check import BrokerReport, check_broker, sample
     from connectors.kafka.group import KafkaGroupSource
     from connectors.kafka.ledger import KafkaLedger, Row
+    from connectors.kafka.resending import resend
     from connectors.kafka.sink import KafkaSink
     from connectors.kafka.source import KafkaSource
 
@@ -27,6 +29,8 @@ __all__ = [
     "Security",
     "SinkTopics",
     "check_broker",
+    "history",
+    "resend",
     "sample",
 ]
 
@@ -38,6 +42,8 @@ _HOME = {
     "KafkaSource": "source",
     "Row": "ledger",
     "check_broker": "check",
+    "history": "browse",
+    "resend": "resending",
     "sample": "check",
 }
 
