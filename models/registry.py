@@ -12,14 +12,20 @@ from importlib.metadata import EntryPoint, entry_points
 from models.scorer import Scorer
 
 _BUILT_IN = {
+    "conv_autoencoder": "models.conv_autoencoder",
+    "denoising_autoencoder": "models.denoising_autoencoder",
+    "dense_autoencoder": "models.dense_autoencoder",
     "lstm_autoencoder": "models.lstm_autoencoder",
     "mewma": "models.mewma",
     "ocnn": "models.ocnn",
     "pca": "models.pca",
     "var": "models.var",
+    "variational_autoencoder": "models.variational_autoencoder",
 }
 GROUP = "nuwatch.scorers"
 """The entry point group of scorers in other packages."""
+_FOR_COMPARISON = ("lstm_autoencoder", "mewma", "ocnn", "pca", "var")
+"""Built-in scorers that `scorers: auto` compares unless told otherwise: each more makes every training longer."""
 _registered: dict[str, Scorer] = {}
 _unlisted: set[str] = set()
 
@@ -48,6 +54,12 @@ def scorer_names() -> tuple[str, ...]:
 def built_in_names() -> tuple[str, ...]:
     """Names of nuwatch's own scorers, sorted."""
     return tuple(sorted(_BUILT_IN))
+
+
+def candidate_names() -> tuple[str, ...]:
+    """Names that `scorers: auto` compares by default: some built-in ones, and all that were added; sorted."""
+    added = set(scorer_names()) - _BUILT_IN.keys()
+    return tuple(sorted(added.union(_FOR_COMPARISON)))
 
 
 def get_scorer(name: str) -> Scorer:

@@ -109,7 +109,8 @@ class Auto(Section, frozen=True):
     """How `scorers: auto` chooses; see docs/scorers.md.
 
     Attributes:
-        candidates: scorers to compare, with their hyperparameters; {} takes every scorer that is installed.
+        candidates: scorers to compare, with their hyperparameters; {} takes lstm_autoencoder, mewma, ocnn, pca,
+            var and those of installed packages.
         margin: shares of planted faults seen that differ by less are a tie; what is added must gain more.
         faults: planted faults of every kind and size; more tell smaller differences apart.
         fit_windows: windows that fit a candidate for the comparison, at most; the chosen ones are then fitted
@@ -126,8 +127,8 @@ class Scoring(Section, frozen=True):
     """Which scorers judge a window, and how their ratios become one.
 
     Attributes:
-        scorers: names with their hyperparameters: lstm_autoencoder, ocnn, pca, var, mewma; {} takes the
-            defaults. Or 'auto': training compares several on normal data alone and takes the best, as `auto` says.
+        scorers: names with their hyperparameters, as in docs/scorers.md; {} takes the defaults. Or 'auto': training
+            compares several on normal data alone and takes the best, as `auto` says.
         auto: how 'auto' chooses.
         combine: 'any' takes the largest ratio, 'all' the smallest.
         smoothing: weight of the newest ratio in the EWMA over time; 1 is no smoothing.

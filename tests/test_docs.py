@@ -156,9 +156,11 @@ def test_every_kind_event_and_fault_of_an_alert_is_explained() -> None:
     assert [name for name in names if name not in page] == []
 
 
-def test_every_scorer_has_a_section() -> None:
-    page = text_of("docs/scorers.md")
-    assert [name for name in built_in_names() if f"## `{name}`" not in page] == []
+def test_every_scorer_has_a_section_and_is_in_the_overview() -> None:
+    overview = text_of("docs/scorers.md")
+    pages = overview + "".join(text_of(str(page)) for page in ROOT.glob("docs/scorers/*.md"))
+    assert [name for name in built_in_names() if f"# `{name}`" not in pages] == []
+    assert [name for name in built_in_names() if f"`{name}`" not in overview] == []
 
 
 def test_the_decision_in_the_documentation_is_one() -> None:

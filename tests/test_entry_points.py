@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from models import registry
-from models.registry import BrokenScorerError, UnknownScorerError, built_in_names, get_scorer, scorer_names
+from models.registry import (
+    BrokenScorerError,
+    UnknownScorerError,
+    built_in_names,
+    candidate_names,
+    get_scorer,
+    scorer_names,
+)
 from monitor.bundles import read_bundle, write_bundle
 from monitor.model import Model
 from monitor.settings import Scoring
@@ -33,6 +40,7 @@ def test_an_installed_scorer_is_listed_and_found_by_its_name(site):
     assert "their_scorer" not in scorer_names()
     install(site)
     assert "their_scorer" in scorer_names()
+    assert candidate_names() == ("lstm_autoencoder", "mewma", "ocnn", "pca", "their_scorer", "var")
     assert "their_scorer" not in built_in_names()
     assert get_scorer("their_scorer").name == "their_scorer"
     assert get_scorer("their_scorer") is get_scorer("their_scorer")

@@ -12,8 +12,8 @@ from monitor.errors import UsageError
 DEFAULT: Final = "default"
 ALWAYS: Final = "always_fire"
 """An alarm on every row. No scorer can be it: a limit is a quantile of its own scores."""
-_BY_CHANCE: Final = frozenset({"lstm_autoencoder", "ocnn"})
-"""Built-in scorers whose training is random."""
+_FIXED: Final = frozenset({"mewma", "pca", "var"})
+"""Built-in scorers in whose training nothing is random."""
 _FIXED_BASELINES: Final = frozenset({"dynamic_pca"})
 
 
@@ -41,7 +41,7 @@ def contenders(only: Sequence[str] = ()) -> tuple[Contender, ...]:
     built_in = built_in_names()
     installed = [name for name in scorer_names() if name not in built_in]
     found = [Contender(DEFAULT, {}, True)]
-    found += [Contender(name, {name: {}}, name in _BY_CHANCE) for name in built_in]
+    found += [Contender(name, {name: {}}, name not in _FIXED) for name in built_in]
     found += [Contender(name, {name: {}}, True) for name in installed]
     found += [Contender(name, {name: {}}, name not in _FIXED_BASELINES) for name in baselines]
     found.append(Contender(ALWAYS, {}, False))

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from models.bundle import Bundle, TrainedScorer, build_spec
 from models.imputation import fit_imputation
 from models.program import Program, compile_program
-from models.registry import get_scorer, scorer_names
+from models.registry import candidate_names, get_scorer
 from models.scorer import FitRefused, Windows
 from monitor.model import Grouping, scored_columns
 from monitor.settings import AssetClass
@@ -65,7 +65,7 @@ class Comparison:
     """
 
     def __init__(self, asset_class: AssetClass, held: Held, cases: Sequence[Case], span: int) -> None:
-        self.options = dict(asset_class.scoring.auto.candidates) or {name: {} for name in scorer_names()}
+        self.options = dict(asset_class.scoring.auto.candidates) or {name: {} for name in candidate_names()}
         self.candidates: dict[str, Candidate] = {}
         self.refused: dict[str, str] = {}
         self.nu = comparable_nu(asset_class.calibration.nu, held)
