@@ -169,4 +169,12 @@ def _kind(configuration: Configuration, section: str, kinds: Sequence[str]) -> s
 
 def _section(configuration: Configuration, section: str, kind: type[Any]) -> Any:
     values = {k: v for k, v in getattr(configuration.settings, section).items() if k != "kind"}
-    return convert(values, kind, configuration.path, configuration.document, (section,))
+    settings = convert(values, kind, configuration.path, configuration.document, (section,))
+    return anchored(settings, configuration.folder)
+
+
+def anchored(settings: Any, folder: Path) -> Any:
+    """A connector's settings with the paths of secrets and certificates below ``folder`` where they are relative."""
+    if not hasattr(settings, "security"):
+        return settings
+    return msgspec.structs.replace(settings, security=settings.security.anchored(folder))

@@ -32,7 +32,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import KafkaError
@@ -42,7 +42,9 @@ RECIPE = Path(__file__).resolve().parent / "kafka_broker"
 DEPENDENCY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 START_SECONDS = 90.0
 USER, PASSWORD = "nuwatch", "a-test-password"
-"""The SCRAM user of the secured listener of `Broker`."""
+"""The SCRAM user of the secured listener of `Broker` who may do everything."""
+GUARDED, GUARDED_PASSWORD = "guarded", "another-test-password"
+"""The SCRAM user, OAUTHBEARER subject and certificate name who may do what a test grants with `allow`, and no more."""
 
 
 class NoBroker(Exception):  # noqa: N818 - names what happened
@@ -208,6 +210,59 @@ class Process(Protocol):
     def poll(self) -> int | None: ...
 
 
+class Rule(NamedTuple):
+    """What a user may do: an operation on one resource; ``prefix`` takes all whose names begin so."""
+
+    resource: str
+    name: str
+    operation: str
+    prefix: bool = False
+
+
+def allow(bootstrap: str, user: str, rules: Sequence[Rule]) -> None:
+    """Grant a user these rules, and wait until they are in force."""
+    _change_rules(bootstrap, user, rules, grant=True)
+
+
+def forbid(bootstrap: str, user: str, rules: Sequence[Rule]) -> None:
+    """Take these rules back, and wait until they are gone."""
+    _change_rules(bootstrap, user, rules, grant=False)
+
+
+def _change_rules(bootstrap: str, user: str, rules: Sequence[Rule], *, grant: bool) -> None:
+    from kafka.admin import (
+        ACL,
+        ACLFilter,
+        ACLOperation,
+        ACLPermissionType,
+        ACLResourcePatternType,
+        ResourcePattern,
+        ResourceType,
+    )
+
+    def made(kind: type, rule: Rule) -> object:
+        pattern = ACLResourcePatternType.PREFIXED if rule.prefix else ACLResourcePatternType.LITERAL
+        return kind(
+            principal=f"User:{user}",
+            host="*",
+            operation=ACLOperation[rule.operation],
+            permission_type=ACLPermissionType.ALLOW,
+            resource_pattern=ResourcePattern(ResourceType[rule.resource], rule.name, pattern),
+        )
+
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        change = admin.create_acls if grant else admin.delete_acls
+        change([made(ACL if grant else ACLFilter, rule) for rule in rules])
+        deadline = time.monotonic() + 30
+        wanted = {made(ACLFilter, rule) for rule in rules}
+        while any(bool(admin.describe_acls(one)[0]) is not grant for one in wanted):
+            assert time.monotonic() < deadline, "the access rules did not come into force"
+            time.sleep(0.05)
+    finally:
+        admin.close()
+
+
 class ExternalBroker:
     """A broker that somebody else runs: never stopped from here."""
 
@@ -227,8 +282,10 @@ class ExternalBroker:
 class Broker:
     """One Apache Kafka node (KRaft: broker and controller in one) as a child process, with its own folder.
 
-    Besides the PLAINTEXT listener of `bootstrap`, ``secure=True`` opens `secure_bootstrap`: SASL_SSL with the
-    SCRAM-SHA-512 user `USER`, a certificate for 127.0.0.1 and the throw-away authority `ca_file`.
+    Besides the PLAINTEXT listener of `bootstrap`, ``secure=True`` opens two with a certificate for 127.0.0.1 of the
+    throw-away authority `ca_file`: `secure_bootstrap`, SASL_SSL with SCRAM-SHA-512 and (unsigned) OAUTHBEARER tokens,
+    and `mutual_bootstrap`, which wants a client's certificate (`client_cert`, `client_key`). Access rules are in force
+    (StandardAuthorizer): without TLS, and as `USER`, everything is allowed; to everybody else what `allow` grants.
 
     Attributes:
         log_dir: where the partitions' segment files lie.
@@ -239,7 +296,7 @@ class Broker:
     def __init__(
         self, port: int | None = None, *, secure: bool = False, directory: Path | None = None
     ) -> None:
-        spare, secure_port, self._controller_port = free_ports(3)
+        spare, secure_port, mutual_port, self._controller_port = free_ports(4)
         self.port = port or spare
         self.bootstrap = f"127.0.0.1:{self.port}"
         self._temporary = directory is None
@@ -250,6 +307,7 @@ class Broker:
         )
         self.log_dir = self.directory / "log"
         self.secure_bootstrap = f"127.0.0.1:{secure_port}" if secure else ""
+        self.mutual_bootstrap = f"127.0.0.1:{mutual_port}" if secure else ""
         self._libs: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -308,6 +366,16 @@ class Broker:
         """The authority that signed the secured listener's certificate, PEM."""
         return self.directory / "ca.pem"
 
+    @property
+    def client_cert(self) -> Path:
+        """A certificate of the same authority for `GUARDED`, PEM; to the access rules it is User:CN=guarded."""
+        return self.directory / "client.crt"
+
+    @property
+    def client_key(self) -> Path:
+        """The private key of `client_cert`, PEM, without a password."""
+        return self.directory / "client.key"
+
     def _end(self, sign: signal.Signals) -> None:
         atexit.unregister(self.kill)
         if self._process is None:
@@ -331,11 +399,12 @@ class Broker:
         if self.secure_bootstrap:
             _certificates(self.directory)
         (self.directory / "server.properties").write_text(self._properties())
-        scram = f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"
+        users = ((USER, PASSWORD), (GUARDED, GUARDED_PASSWORD))
+        scram = [f"--add-scram=SCRAM-SHA-512=[name={name},password={word}]" for name, word in users]
         cluster = str(uuid.uuid4()).replace("-", "")[:22]
         # fmt: off
         command = self._java("kafka.tools.StorageTool", "format", "--standalone", "-t", cluster,
-                             "-c", "server.properties", "--add-scram", scram)
+                             "-c", "server.properties", *scram)
         # fmt: on
         done = subprocess.run(command, cwd=self.directory, capture_output=True, text=True, check=False)
         if done.returncode != 0:
@@ -344,13 +413,15 @@ class Broker:
     def _properties(self) -> str:
         listeners = [f"PLAINTEXT://{self.bootstrap}"]
         if self.secure_bootstrap:
-            listeners.append(f"SASL_SSL://{self.secure_bootstrap}")
+            listeners += [f"SASL_SSL://{self.secure_bootstrap}", f"SSL://{self.mutual_bootstrap}"]
         settings = {
             "process.roles": "broker,controller",
             "node.id": "1",
             "listeners": ",".join([*listeners, f"CONTROLLER://127.0.0.1:{self._controller_port}"]),
             "advertised.listeners": ",".join(listeners),
-            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL",
+            "listener.security.protocol.map": (
+                "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL"
+            ),
             "controller.listener.names": "CONTROLLER",
             "controller.quorum.bootstrap.servers": f"127.0.0.1:{self._controller_port}",
             "log.dirs": str(self.log_dir),
@@ -370,13 +441,23 @@ class Broker:
             "broker.heartbeat.interval.ms": "500",
             "num.network.threads": "2",
             "num.io.threads": "2",
-            "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+            "sasl.enabled.mechanisms": "SCRAM-SHA-512,OAUTHBEARER",
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": f"User:ANONYMOUS;User:{USER}",
         }
         if self.secure_bootstrap:
             settings["ssl.keystore.type"] = "PEM"
             settings["ssl.keystore.location"] = str(self.directory / "server.pem")
+            settings["ssl.truststore.type"] = "PEM"
+            settings["ssl.truststore.location"] = str(self.ca_file)
+            settings["listener.name.ssl.ssl.client.auth"] = "required"
+            modules = "org.apache.kafka.common.security"
             settings["listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config"] = (
-                "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+                f"{modules}.scram.ScramLoginModule required;"
+            )
+            settings["listener.name.sasl_ssl.oauthbearer.sasl.jaas.config"] = (
+                f"{modules}.oauthbearer.OAuthBearerLoginModule required "
+                'unsecuredLoginStringClaim_sub="broker";'
             )
         return "".join(f"{name}={value}\n" for name, value in settings.items())
 
@@ -385,7 +466,7 @@ class Broker:
 
 
 def _certificates(directory: Path) -> None:
-    """A throw-away authority (ca.pem) and a key with a certificate for 127.0.0.1 (server.pem), by openssl."""
+    """By openssl: an authority (ca.pem), a key and certificate for 127.0.0.1 (server.pem), and a client's."""
     if shutil.which("openssl") is None:
         raise NoBroker("openssl not found; hint: the secured listener of the tests needs it")
 
@@ -400,6 +481,9 @@ def _certificates(directory: Path) -> None:
     (directory / "server.ext").write_text("subjectAltName=IP:127.0.0.1\n")
     signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "server.ext", "-days", "2")
     openssl("x509", "-req", "-in", "server.csr", *signing, "-out", "server.crt")
+    openssl("req", *new_key, "-keyout", "client.key", "-out", "client.csr", "-subj", f"/CN={GUARDED}")
+    by_us = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2")
+    openssl("x509", "-req", "-in", "client.csr", *by_us, "-out", "client.crt")
     parts = [(directory / name).read_text() for name in ("server.key", "server.crt", "ca.pem")]
     (directory / "server.pem").write_text("".join(parts))
 

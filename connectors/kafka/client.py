@@ -17,7 +17,8 @@ from connectors.kafka.clientlib import (
     new_consumer,
     new_producer,
 )
-from connectors.kafka.settings import Connection, KafkaSinkSettings, KafkaSourceSettings
+from connectors.kafka.settings import Connection, KafkaSinkSettings, KafkaSourceSettings, TokenFrom
+from connectors.kafka.tokens import TokenProvider
 from connectors.records import RawRecord
 
 SHORTEST_DELIVERY_SECONDS = 35.0
@@ -128,9 +129,9 @@ def explain(error: BaseException | None, settings: Connection, what: str) -> str
 def _hint(error: BaseException, settings: Connection) -> str:
     if isinstance(error, KafkaTimeoutError | KafkaConnectionError):
         # The client does not pass a refused log-in on: it, too, ends as a time-out.
-        login = (
-            ", and are security.username and security.password right" if settings.security.mechanism else ""
-        )
+        security = settings.security
+        login = ", and are security.username and security.password right" if security.username else ""
+        login = ", and does the broker accept the token" if security.token else login
         return f"; hint: does a broker listen there, does it speak {settings.protocol}{login}?"
     if "AuthorizationFailed" in type(error).__name__:
         return "; hint: the broker's access rules do not allow this to our user"
@@ -168,8 +169,15 @@ def _protection(settings: Connection) -> dict[str, Any]:
         "sasl_mechanism": security.mechanism,
         "sasl_plain_username": security.username,
         "sasl_plain_password": security.password.read() if security.password else None,
+        "sasl_oauth_token_provider": _tokens(security.token) if security.token else None,
     }
     return {name: value for name, value in known.items() if value is not None}
+
+
+def _tokens(source: TokenFrom) -> TokenProvider:
+    """A provider of tokens that has shown that it has one: later the library only tries again."""
+    source.read()
+    return TokenProvider(source)
 
 
 def _readable(path: str | None) -> str | None:

@@ -18,6 +18,9 @@ from kafka.coordinator.assignors.cooperative_sticky import (  # pyright: ignore[
 )
 from kafka.coordinator.base import MemberState
 from kafka.net.compat import KafkaNetClient  # pyright: ignore[reportMissingImports] - not in release 2
+from kafka.net.sasl.oauth import (  # pyright: ignore[reportMissingImports] - likewise
+    AbstractTokenProvider as _TokenProvider,  # pyright: ignore[reportUnknownVariableType]
+)
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 _kafka: Any = kafka
@@ -45,6 +48,8 @@ OffsetOutOfRangeError = kafka.errors.OffsetOutOfRangeError
 UnsupportedCodecError = kafka.errors.UnsupportedCodecError
 AuthorizationError: type[KafkaError] = _errors.AuthorizationError
 LogTruncationError: type[KafkaError] = _errors.LogTruncationError
+SaslAuthenticationFailedError: type[KafkaError] = _errors.SaslAuthenticationFailedError
+AbstractTokenProvider: Any = _TokenProvider
 
 
 def new_consumer(**config: Any) -> Consumer:
@@ -180,6 +185,7 @@ def _connected(kind: Any, config: dict[str, Any]) -> Any:
 
 __all__ = [
     "COOPERATIVE",
+    "AbstractTokenProvider",
     "Admin",
     "AuthorizationError",
     "Consumer",
@@ -192,6 +198,7 @@ __all__ = [
     "OffsetAndMetadata",
     "OffsetOutOfRangeError",
     "Producer",
+    "SaslAuthenticationFailedError",
     "TopicPartition",
     "UnsupportedCodecError",
     "close_producer",

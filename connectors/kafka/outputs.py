@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from connectors.errors import ConnectorError, SinkError
-from connectors.kafka import client, readback
+from connectors.kafka import client, readback, rights
 from connectors.kafka.clientlib import Admin, TopicPartition
 from connectors.kafka.settings import KafkaSinkSettings
 from connectors.records import Channel, OutRecord
@@ -40,7 +40,7 @@ class OutputTopics:
 
         Raises:
             KafkaError: the broker does not answer or refuses.
-            SinkError: a topic is missing and ``create_topics`` is off.
+            SinkError: a topic is missing and ``create_topics`` is off, or the access rules keep us from it.
         """
         admin = client.admin(self._settings)
         try:
@@ -97,8 +97,15 @@ class OutputTopics:
         return {
             topic["name"]: sorted(partition["partition_index"] for partition in topic["partitions"])
             for topic in described
-            if topic["error_code"] == 0
+            if topic["error_code"] == 0 and self._may_use(topic)
         }
+
+    def _may_use(self, topic: Mapping[str, Any]) -> bool:
+        """True, or an error; READ is for what a restart looks up."""
+        lacking = rights.missing(topic, ("WRITE", "READ"))
+        if lacking is not None:
+            raise SinkError(client.explain(None, self._settings, lacking))
+        return True
 
     def _create(self, admin: Admin, topics: list[str]) -> None:
         shape = {
@@ -120,8 +127,8 @@ def missing_topics(settings: KafkaSinkSettings, topics: Sequence[str]) -> SinkEr
     """The error for topics that are not there."""
     names = ", ".join(f"'{topic}'" for topic in topics)
     what = (
-        f"these topics do not exist, or we may not see them: {names}; hint: create them, or set "
-        "create_topics: true to have them created"
+        f"these topics do not exist, or our user has neither WRITE nor READ on them: {names}; hint: create them, "
+        "or set create_topics: true to have them created"
     )
     return SinkError(client.explain(None, settings, what))
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from importlib import import_module
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self, cast
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from connectors.errors import SettingsError
 from connectors.records import Channel
 
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
-Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
 
 
 class Secret(str):
@@ -55,10 +57,72 @@ class SecretFrom(_Section, frozen=True, kw_only=True):
             if value is None:
                 raise SettingsError(f"the environment variable {self.env}, which holds a secret, is not set")
             return Secret(value)
-        try:
-            return Secret(Path(str(self.file)).read_text().rstrip("\r\n"))
-        except OSError as error:
-            raise SettingsError(f"the secret's file cannot be read: {error}") from error
+        return _secret_in(str(self.file), "secret")
+
+    def anchored(self, folder: Path) -> Self:
+        """The same with its file below ``folder`` where it is relative."""
+        return self if self.file is None else structs.replace(self, file=str(folder / self.file))
+
+
+class TokenFrom(_Section, frozen=True, kw_only=True):
+    """Where OAUTHBEARER tokens come from; asked at every log-in, since tokens expire. Exactly one of the two.
+
+    Attributes:
+        file: path of a file that holds the present token, which another program renews; it is read anew each time.
+        call: `package.module:function` of an installed package; called without arguments, it returns the token. It
+            runs inside nuwatch: name only what you trust.
+    """
+
+    file: str | None = None
+    call: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.file is None) == (self.call is None):
+            raise SettingsError("tokens come either from `file` or from `call`; give exactly one of them")
+        if self.call is not None and not all(self.call.partition(":")):
+            raise SettingsError(f"call: got {self.call!r}, expected package.module:function")
+
+    def read(self) -> Secret:
+        """The present token.
+
+        Raises:
+            SettingsError: the file cannot be read or is empty, the function is not there, failed, or gave no text. The
+                message never holds what was read.
+        """
+        if self.call is None:
+            return _secret_in(str(self.file), "token")
+        token = _called(self.call)
+        if not isinstance(token, str) or not token:
+            raise SettingsError(f"{self.call}: got {type(token).__name__}, expected the token as text")
+        return Secret(token)
+
+    def anchored(self, folder: Path) -> Self:
+        """The same with its file below ``folder`` where it is relative."""
+        return self if self.file is None else structs.replace(self, file=str(folder / self.file))
+
+
+def _secret_in(file: str, what: str) -> Secret:
+    try:
+        secret = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise SettingsError(f"the {what}'s file cannot be read: {error}") from error
+    except UnicodeDecodeError:  # its text would show the bytes
+        raise SettingsError(f"the {what}'s file {file} is not UTF-8 text") from None
+    if not secret:
+        raise SettingsError(f"the {what}'s file {file} is empty")
+    return Secret(secret)
+
+
+def _called(path: str) -> object:
+    module, _, name = path.partition(":")
+    try:
+        function = cast("Callable[[], object]", getattr(import_module(module), name))
+    except (ImportError, AttributeError) as error:
+        raise SettingsError(f"{path}: {error}; hint: is the package installed beside nuwatch?") from error
+    try:
+        return function()
+    except Exception as error:  # whatever it raises; its text may hold what it asked with
+        raise SettingsError(f"{path} failed with {type(error).__name__}") from None
 
 
 class Security(_Section, frozen=True, kw_only=True):
@@ -73,8 +137,9 @@ class Security(_Section, frozen=True, kw_only=True):
         key_file: our private key, PEM.
         key_password: of the private key, where it is encrypted.
         mechanism: of SASL.
-        username: of SASL.
-        password: of SASL.
+        username: of SASL with PLAIN or SCRAM.
+        password: of SASL with PLAIN or SCRAM.
+        token: of SASL with OAUTHBEARER.
     """
 
     protocol: Protocol | None = None
@@ -86,15 +151,36 @@ class Security(_Section, frozen=True, kw_only=True):
     mechanism: Mechanism | None = None
     username: str | None = None
     password: SecretFrom | None = None
+    token: TokenFrom | None = None
 
     def __post_init__(self) -> None:
-        credentials = (self.mechanism, self.username, self.password)
-        if any(credentials) and not all(credentials):
-            raise SettingsError("SASL needs all of `mechanism`, `username` and `password`")
+        self._check_credentials()
         if self.protocol is not None and self.protocol.startswith("SASL_") != bool(self.mechanism):
             raise SettingsError(f"protocol {self.protocol} and mechanism {self.mechanism} do not go together")
         if self.key_file is not None and self.cert_file is None:
             raise SettingsError("`key_file` without `cert_file`: mutual TLS needs the certificate too")
+
+    def _check_credentials(self) -> None:
+        if self.mechanism == "OAUTHBEARER":
+            if self.token is None or self.username is not None or self.password is not None:
+                raise SettingsError("OAUTHBEARER needs `token`, and neither `username` nor `password`")
+            return
+        if self.token is not None:
+            raise SettingsError("`token` belongs to `mechanism: OAUTHBEARER`")
+        credentials = (self.mechanism, self.username, self.password)
+        if any(credentials) and not all(credentials):
+            raise SettingsError("SASL needs all of `mechanism`, `username` and `password`")
+
+    def anchored(self, folder: Path) -> Self:
+        """The same with every relative path below ``folder``."""
+        moved: dict[str, Any] = {}
+        for name in ("ca_file", "cert_file", "key_file"):
+            path = getattr(self, name)
+            moved[name] = None if path is None else str(folder / path)
+        for name in ("password", "key_password", "token"):
+            source = getattr(self, name)
+            moved[name] = None if source is None else source.anchored(folder)
+        return structs.replace(self, **moved)
 
 
 class Connection(_Section, frozen=True, kw_only=True):

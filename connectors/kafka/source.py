@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from connectors.errors import OffsetGone, PartitionsChanged, SourceError
-from connectors.kafka import client, corrupt
+from connectors.kafka import client, corrupt, rights
 from connectors.kafka.clientlib import (
     Consumer,
     KafkaError,
@@ -171,8 +171,31 @@ class KafkaSource:
             hint = (
                 f"did you mean '{near[0]}'?" if near else "create it, or check the name and our rights to it"
             )
-            raise self._cannot(f"does not exist, or we may not see it; hint: {hint}")
+            raise self._cannot(f"does not exist, or our user has no READ on it; hint: {hint}")
+        self._check_rights(min(partitions))
         return sorted(partitions)
+
+    def _check_rights(self, partition: int) -> None:
+        """At the start a missing right is an error; later it is retried like an outage, because rights come back."""
+        admin = client.admin(self._settings)
+        try:
+            (described,) = admin.describe_topics([self._settings.topic])
+        finally:
+            admin.close()
+        lacking = rights.missing(described, ("READ",))
+        if lacking is not None:
+            raise SourceError(client.explain(None, self._settings, lacking))
+        if self._committer is not None:
+            self._check_group(self._committer, partition)
+
+    def _check_group(self, committer: Consumer, partition: int) -> None:
+        try:
+            committer.committed(self._top(partition), timeout_ms=self._connect_ms)
+        except KafkaError as error:
+            what = (
+                f"group '{self._settings.group}' cannot be used; hint: grant READ on it, or set `group: null`"
+            )
+            raise SourceError(client.explain(error, self._settings, what)) from error
 
     def _position(self, partitions: list[int], position: Callable[[int], int | None], start: Start) -> None:
         consumer, tops = self._opened(), [self._top(partition) for partition in partitions]

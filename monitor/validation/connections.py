@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from connectors.errors import SettingsError, SourceError
 from connectors.records import Layout
-from monitor.connect import SINK_KINDS, SOURCE_KINDS
+from monitor.connect import SINK_KINDS, SOURCE_KINDS, anchored
 from monitor.settings import Settings
 from monitor.validation.finding import Findings
 from monitor.validation.schema import fit
@@ -82,7 +82,7 @@ def _typed(name: str, kind: str, document: Document, file: Path, findings: Findi
     if wanted is None:
         return None
     kept = () if name == "recordings" else ("kind",)
-    return fit(document, wanted, file, findings, (name,), kept).value
+    return anchored(fit(document, wanted, file, findings, (name,), kept).value, file.parent)
 
 
 def _settings_type(name: str, kind: str) -> Any:
@@ -112,7 +112,7 @@ def _check_secrets(typed: Any, at: Steps, findings: Findings) -> None:
     security = getattr(typed, "security", None)
     if security is None:
         return
-    for name in ("password", "key_password"):
+    for name in ("password", "key_password", "token"):
         secret = getattr(security, name)
         try:
             if secret is not None:
