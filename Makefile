@@ -44,7 +44,7 @@ unit: $(STAMP) ## pytest, with a real Kafka broker
 bench: $(STAMP) ## Speed: decode, window, score, whole path, latency
 	$(BIN)/python -m benchmarks.speed
 
-bench-detection: $(STAMP) ## Detection quality on labelled data (SKAB and TEP from NUWATCH_DATA): about an hour
+bench-detection: $(STAMP) ## Detection quality on labelled data (SKAB and TEP from NUWATCH_DATA); goes on where it was interrupted
 	$(BIN)/nuwatch benchmark detection --json out/bench/detection.json --markdown docs/detection.md
 
 broker: $(STAMP) ## A real Apache Kafka broker on localhost:9092 from its Maven artefacts (Java 17 and Maven)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +18,6 @@ from numpy.typing import NDArray
 from models import ocnn, pca, registry
 from models.registry import get_scorer
 from models.scorer import FitRefused, Fitted, Params, Progress, Scorer, Scores, Windows
-
-_KEPT_FITS: Final = 64
 
 
 @dataclass(frozen=True)
@@ -226,27 +223,7 @@ def same_features(name: str, function: str) -> Scorer:
             score=getattr(ocnn, function)(params, spec, windows)
         )
 
-    return Scorer(name, scorer.spec, _remembered_ocnn_fit, score)
-
-
-def _remembered_ocnn_fit(rng: jax.Array, windows: Windows, spec: Any, progress: Progress) -> Fitted:
-    """`models.ocnn.fit`, once for all baselines that share its features."""
-    key = _fit_key(rng, windows, spec)
-    if key not in _fits:
-        if len(_fits) >= _KEPT_FITS:
-            _fits.pop(next(iter(_fits)))
-        _fits[key] = get_scorer("ocnn").fit(rng, windows, spec, progress)
-    return _fits[key]
-
-
-_fits: dict[str, Fitted] = {}
-
-
-def _fit_key(rng: jax.Array, windows: Windows, spec: Any) -> str:
-    digest = hashlib.sha256(repr(spec).encode())
-    for part in (jax.random.key_data(rng), windows.values, windows.mask):
-        digest.update(np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()
+    return Scorer(name, scorer.spec, scorer.fit, score)
 
 
 @functools.cache

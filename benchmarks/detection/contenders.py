@@ -31,6 +31,11 @@ class Contender(NamedTuple):
     seeded: bool
 
 
+def own_names() -> frozenset[str]:
+    """Names of the scorers whose code is nuwatch's."""
+    return frozenset((*built_in_names(), *register_baselines()))
+
+
 def contenders(only: Sequence[str] = ()) -> tuple[Contender, ...]:
     """All contenders, or those of these names, in the order of the tables.
 

@@ -36,6 +36,7 @@ class Request(NamedTuple):
         scorers: scorers by name; empty: all of the section's own.
         scores: folder for ``DATASET/SERIES.csv``; None: none are written.
         jobs: processes.
+        keep: whether results of an earlier run of the same code and data may be taken, and are kept for a later one.
         teller: is told how it goes.
     """
 
@@ -47,6 +48,7 @@ class Request(NamedTuple):
     scores: Path | None = None
     jobs: int = 1
     teller: Teller = Teller()
+    keep: bool = False
 
 
 class Table(Struct, frozen=True):

@@ -26,6 +26,7 @@ from monitor.replay import Replayed, replay
 from monitor.settings import AssetClass, Settings
 from monitor.trace import Trace
 from monitor.training import TrainingRefused, train
+from monitor.training.fit import FitScorer, fit_anew
 
 BEFORE = "#before"
 """Behind the name of the asset that holds a series' rows before its test."""
@@ -75,7 +76,9 @@ class Executed(NamedTuple):
     incidents: Mapping[str, int]
 
 
-def execute(dataset: DataSet, scorers: Scorers, seed: int, teller: Teller) -> Executed:
+def execute(
+    dataset: DataSet, scorers: Scorers, seed: int, teller: Teller, fit_scorer: FitScorer = fit_anew
+) -> Executed:
     """Train a data set's models and replay its series.
 
     Args:
@@ -83,11 +86,14 @@ def execute(dataset: DataSet, scorers: Scorers, seed: int, teller: Teller) -> Ex
         scorers: options by scorer; empty: the default's.
         seed: of training.
         teller: is told of every trained model.
+        fit_scorer: fits each scorer; may remember.
     """
     learnt: dict[str, Learnt] = {}
     for model in dataset.models:
         settings = asset_class_of(model, scorers, seed)
-        learnt[model.name] = _learn(model, settings) if model.learn else Learnt(settings, None, _NO_ROWS, ())
+        learnt[model.name] = (
+            _learn(model, settings, fit_scorer) if model.learn else Learnt(settings, None, _NO_ROWS, ())
+        )
         teller.step(model.name)
     replayed = _replay(dataset, learnt)
     outcomes = [
@@ -97,9 +103,15 @@ def execute(dataset: DataSet, scorers: Scorers, seed: int, teller: Teller) -> Ex
     return Executed(tuple(outcomes), tuple(warnings), _incidents(replayed))
 
 
-def _learn(model: Model, settings: AssetClass) -> Learnt:
+def _learn(model: Model, settings: AssetClass, fit_scorer: FitScorer) -> Learnt:
     try:
-        trained = train(settings, model.name, [_history(model, settings)], config_hash="benchmark")
+        trained = train(
+            settings,
+            model.name,
+            [_history(model, settings)],
+            config_hash="benchmark",
+            fit_scorer=fit_scorer,
+        )
     except TrainingRefused as error:
         return Learnt(settings, None, str(error).removeprefix(f"asset class {model.name!r}: "), ())
     except Exception as error:  # a scorer may be anybody's: whatever it raises is told, and the others go on

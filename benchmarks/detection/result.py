@@ -41,7 +41,7 @@ NOTHING: Final = "-"
 
 
 class Result(NamedTuple):
-    """Figures of one contender and seed on one data set."""
+    """Figures of one contender and seed on one data set; ``seconds`` of a core that they took."""
 
     dataset: str
     contender: str
@@ -50,6 +50,7 @@ class Result(NamedTuple):
     figures: SetFigures
     warnings: tuple[str, ...]
     incidents: dict[str, int]
+    seconds: float = 0.0
 
 
 class Entry(NamedTuple):
@@ -286,6 +287,7 @@ def _json(entry: Entry) -> dict[str, Any]:
         "spread": entry.spread,
         "refused": first.figures.refused,
         "incidents": first.incidents,
+        "seconds": [round(result.seconds, 1) for result in entry.results],
         "warnings": list(first.warnings),
         "figures": msgspec.to_builtins(first.figures),
     }

@@ -61,7 +61,12 @@ the rows, up to the first labelled anomaly, are learnt from.
     help="Seeds of training of everything that is trained by chance. [default: 5; 1 with --quick or csv]",
 )
 @click.option("--quick", is_flag=True, help="Few files and faults: shows that it works, not how well.")
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), help="Processes, each of one thread. [default: one per core]"
+)
+@click.option(
+    "--fresh", is_flag=True, help="Take no result of an earlier run, even of the same code on the same data."
+)
 @click.option("--json", "json_file", type=_FILE, help="Write every figure to this file.")
 @click.option(
     "--markdown", type=_FILE, help="Write the tables into this page, between its markers if it has them."
@@ -76,7 +81,8 @@ def detection(
     scorers: tuple[str, ...],
     seeds: int | None,
     quick: bool,
-    jobs: int,
+    jobs: int | None,
+    fresh: bool,
     json_file: Path | None,
     markdown: Path | None,
     scores: Path | None,
@@ -89,5 +95,5 @@ def detection(
     """
     from monitor.cli.jobs.benchmark import Asked, detection_command
 
-    asked = Asked(sections, datasets, data, scorers, seeds, quick, jobs, json_file, markdown, scores)
+    asked = Asked(sections, datasets, data, scorers, seeds, quick, jobs, json_file, markdown, scores, fresh)
     detection_command(asked)

@@ -6,7 +6,7 @@ Shape letters: M slots, N fitting windows, T samples, D scored sensors.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.bundle import Bundle, TrainedScorer, build_spec
 from models.imputation import fit_imputation
 from models.registry import get_scorer
-from models.scorer import FitRefused, Params, Scorer, Windows
+from models.scorer import FitRefused, Fitted, Params, Progress, Scorer, Windows
 from models.trajectory import Trajectory
 from monitor.model import Grouping, scored_columns
 from monitor.settings import AssetClass
@@ -24,6 +24,8 @@ from monitor.training.history import Normal, Rows, few_lengths, may_fit, scaled,
 from monitor.training.progress import TrainingProgress
 
 Curves = Mapping[str, Mapping[str, tuple[float, ...]]]
+FitScorer = Callable[..., Fitted]
+"""Fits a scorer: called with it and with the arguments of its ``fit``, which it may spare by remembering."""
 
 
 class Fit(NamedTuple):
@@ -46,6 +48,13 @@ class Fit(NamedTuple):
     curves: Curves
 
 
+def fit_anew(
+    scorer: Scorer, key: jax.Array, windows: Windows, spec: Any, progress: Progress, **start: Params
+) -> Fitted:
+    """Fit a scorer, as it fits itself."""
+    return scorer.fit(key, windows, spec, progress, **start)
+
+
 def fit(
     asset_class: AssetClass,
     rows: Rows,
@@ -53,6 +62,7 @@ def fit(
     part: NDArray[np.int8],
     told: TrainingProgress,
     like: Curves | None = None,
+    fit_scorer: FitScorer = fit_anew,
 ) -> Fit:
     """Fit everything that is in front of the limits.
 
@@ -63,6 +73,7 @@ def fit(
         part: [M] what fits, and what is held out.
         told: of stages and epochs.
         like: curves of another fit whose number of epochs is not to be exceeded.
+        fit_scorer: fits each scorer.
 
     Raises:
         FitRefused: too few windows, or a scorer that must not be used.
@@ -71,7 +82,7 @@ def fit(
     some = few_lengths(np.flatnonzero(normal.fits))
     imputation = fit_imputation(jax.numpy.asarray(normal.z[some]), jax.numpy.asarray(normal.usable[some]))
     windows, available = fit_windows(asset_class, rows, normal)
-    scorers, curves = _fit_scorers(asset_class, windows, told, like or {})
+    scorers, curves = _fit_scorers(asset_class, windows, told, like or {}, fit_scorer)
     sensors = list(asset_class.sensors)
     draft = Bundle(
         sensors=tuple(sensors[c] for c in scored_columns(asset_class)),
@@ -85,7 +96,7 @@ def fit(
 
 
 def _fit_scorers(
-    asset_class: AssetClass, windows: Windows, told: TrainingProgress, like: Curves
+    asset_class: AssetClass, windows: Windows, told: TrainingProgress, like: Curves, fit_scorer: FitScorer
 ) -> tuple[tuple[TrainedScorer, ...], Curves]:
     keys = jax.random.split(jax.random.key(asset_class.scoring.seed), len(asset_class.scoring.named))
     fitted: list[TrainedScorer] = []
@@ -95,7 +106,7 @@ def _fit_scorers(
         scorer = get_scorer(name)
         spec = build_spec(scorer.spec, options)
         shorter = _no_longer(spec, like.get(name, {}))
-        result = scorer.fit(key, windows, shorter, told.step, **started(scorer, spec, fitted))
+        result = fit_scorer(scorer, key, windows, shorter, told.step, **started(scorer, spec, fitted))
         fitted.append(TrainedScorer(name, spec, result.params))
         curves[name] = result.curves
     return tuple(fitted), curves

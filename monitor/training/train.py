@@ -37,7 +37,7 @@ from monitor.training.budget import Budget, shortfall, window_period, within_rea
 from monitor.training.calibration import Calibrated, Evidence, from_folds, from_parts
 from monitor.training.centre import centre_limits
 from monitor.training.choice import Choice, resolve
-from monitor.training.fit import Curves, Fit, fit
+from monitor.training.fit import Curves, Fit, FitScorer, fit, fit_anew
 from monitor.training.history import (
     FIT,
     LIMIT,
@@ -89,6 +89,7 @@ def train(
     *,
     config_hash: str,
     progress: TrainingProgress | None = None,
+    fit_scorer: FitScorer = fit_anew,
 ) -> Trained:
     """Train the bundle of one asset class.
 
@@ -98,6 +99,7 @@ def train(
         batches: known-good history, in stream order; batches of other classes are passed over.
         config_hash: SHA-256 of the configuration, for the manifest.
         progress: told of stages and epochs.
+        fit_scorer: fits each scorer; who trains much that is alike may remember fits.
 
     Raises:
         TrainingRefused: too little or unusable history, or a scorer that must not be used.
@@ -107,16 +109,21 @@ def train(
     rows = collect(asset_class, (batch for batch in batches if batch.asset_class == name))
     try:
         settled, choice = resolve(asset_class, rows, told)
-        return _explained(_train(settled, name, rows, config_hash, told), choice)
+        return _explained(_train(settled, name, rows, config_hash, told, fit_scorer), choice)
     except (FitRefused, ThresholdRefused, ValueError) as error:
         raise TrainingRefused(f"asset class {name!r}: {error}") from error
 
 
 def _train(
-    asset_class: AssetClass, name: str, rows: Rows, config_hash: str, told: TrainingProgress
+    asset_class: AssetClass,
+    name: str,
+    rows: Rows,
+    config_hash: str,
+    told: TrainingProgress,
+    fit_scorer: FitScorer,
 ) -> Trained:
     groups = groups_of(asset_class, rows)
-    fit_of = _Fitting(asset_class, rows, Grouping(groups))
+    fit_of = _Fitting(asset_class, rows, Grouping(groups), fit_scorer)
     learnt = _learn(asset_class, rows, fit_of, told)
     scales, overall, each, ratios, windows, budget = learnt.calibrated
     fitted = learnt.fit
@@ -172,12 +179,15 @@ class _Learnt(NamedTuple):
 class _Fitting:
     """Fits of one history; those without a fold go through no more epochs than the one of all of it."""
 
-    def __init__(self, asset_class: AssetClass, rows: Rows, grouping: Grouping) -> None:
+    def __init__(
+        self, asset_class: AssetClass, rows: Rows, grouping: Grouping, fit_scorer: FitScorer
+    ) -> None:
         self._fixed = (asset_class, rows, grouping)
+        self._fit_scorer = fit_scorer
         self._like: Curves = {}
 
     def __call__(self, part: NDArray[np.int8], told: TrainingProgress) -> Fit:
-        return fit(*self._fixed, part, told, self._like)
+        return fit(*self._fixed, part, told, self._like, self._fit_scorer)
 
     def whole(self, told: TrainingProgress) -> Fit:
         """Fit all the history."""

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from benchmarks.detection.contract import Bar, Request, Section, Table, Teller, text_of
 from benchmarks.detection.contract import markdown as markdown_of
 from benchmarks.detection.sections import SECTIONS, section
+from benchmarks.detection.workers import cores
 from monitor import __version__
 from monitor.errors import StateError, UsageError
 
@@ -37,10 +38,11 @@ class Asked(NamedTuple):
     scorers: tuple[str, ...]
     seeds: int | None
     quick: bool
-    jobs: int
+    jobs: int | None
     json_file: Path | None
     markdown: Path | None
     scores: Path | None
+    fresh: bool
 
 
 def detection_command(asked: Asked) -> None:
@@ -84,8 +86,9 @@ def _request(asked: Asked, teller: Teller) -> Request:
         asked.datasets,
         asked.scorers,
         asked.scores,
-        asked.jobs,
+        asked.jobs or cores(),
         teller,
+        not asked.fresh,
     )
 
 
