@@ -182,6 +182,14 @@ class OutRecord(NamedTuple):
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
+class Row(NamedTuple):
+    """A record of the changelog; without a value it removes its key."""
+
+    partition: int
+    key: bytes
+    value: bytes | None
+
+
 class SensorLayout(NamedTuple):
     """A column of a batch: the sensor's name, the tag it has in messages and files, and its UCUM unit."""
 

@@ -16,7 +16,8 @@ from monitor.errors import ConfigurationError
 from monitor.settings import Settings
 
 if TYPE_CHECKING:
-    from connectors.ports import Sink, Source
+    from connectors.ports import SharedSource, Sink, Source
+    from monitor.shared_checkpoint import Ledger
 
 SOURCE_KINDS = ("kafka", "files", "memory")
 SINK_KINDS = ("kafka", "files", "memory")
@@ -150,6 +151,42 @@ def make_sink(configuration: Configuration) -> Sink:
     from connectors.memory import MemorySink
 
     return MemorySink()
+
+
+def make_shared(configuration: Configuration, changelog: str) -> tuple[SharedSource, Ledger]:
+    """A source whose partitions are shared with other daemons, and what writes transactions in its membership.
+
+    Args:
+        configuration: with Kafka for source and sink.
+        changelog: the topic of the state.
+
+    Raises:
+        ConfigurationError: the sections do not allow sharing.
+    """
+    if obstacle := sharing_obstacle(configuration.settings):
+        got, expected = obstacle
+        raise ConfigurationError(
+            f"{configuration.where('state')}: state.changelog: {got}, expected {expected}"
+        )
+    from connectors.kafka import KafkaGroupSource, KafkaLedger, KafkaSinkSettings
+
+    settings = source_settings(configuration)
+    source = KafkaGroupSource(settings, Codec(layout_of(configuration.settings)))
+    sink = _section(configuration, "sink", KafkaSinkSettings)
+    return source, KafkaLedger(sink, changelog, settings.topic, lambda: source.member, halved)
+
+
+def sharing_obstacle(settings: Settings) -> tuple[str, str] | None:
+    """Why the state cannot be kept in a changelog, as what is got and expected, or None."""
+    for name, section in (("source", settings.source), ("sink", settings.sink)):
+        if section.get("kind") != "kafka":
+            return f"got {name}.kind {section.get('kind')!r}", "kafka for both: a transaction spans them"
+    if settings.source.get("group", "") is None or settings.source.get("until") is not None:
+        return "got a source without a group, or with an end", "a group: it is what the daemons share"
+    servers = [set(section.get("bootstrap_servers", ())) for section in (settings.source, settings.sink)]
+    if not servers[0] & servers[1]:
+        return "source and sink have no bootstrap server in common", "one cluster: a transaction spans them"
+    return None
 
 
 def topic_name(configuration: Configuration) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from connectors.ports import Source, Start
@@ -102,16 +102,30 @@ class Engine:
             SinkError: something published was not acknowledged.
             StateError: the state cannot be written.
         """
-        moved = {p: at for p, at in self._positions.items() if self._durable.get(p) != at}
+        moved = self._commit(self._positions)
+        self._unacknowledged = 0
+        if moved:
+            self._source.commit(moved)
+
+    def _commit(self, partitions: Iterable[int]) -> dict[int, int]:
+        """Make those durable of these that moved; returns their positions."""
+        at = {p: self._positions[p] for p in partitions if p in self._positions}
+        moved = {p: position for p, position in at.items() if position != self._durable.get(p)}
         for partition, position in moved.items():
             rows = self._undurable.setdefault(partition, {})
             rows |= self.pipelines[partition].dump()
             self._checkpoint.commit(partition, rows, self._marker(position))
             self._durable[partition] = position
             del self._undurable[partition]
-        self._unacknowledged = 0
-        if moved:
-            self._source.commit(moved)
+        return moved
+
+    def _forget(self, partitions: Collection[int]) -> None:
+        """Let go of partitions, whatever their state."""
+        for partition in partitions:
+            for known in (self.pipelines, self._positions, self._durable, self._undurable):
+                known.pop(partition, None)
+        self._owners = {asset: owner for asset, owner in self._owners.items() if owner not in partitions}
+        self._replaced = [polled for polled in self._replaced if polled.partition not in partitions]
 
     def tell_silences(self, quiet: Collection[str]) -> int:
         """Tell of silent assets among those not heard for their silence; returns how many were told."""

@@ -296,12 +296,15 @@ class State(Section, frozen=True):
         interval: time between two snapshots.
         outbox: events handed to the sink without its acknowledgement, at most; then the input waits for it.
         drain: longest time that a stop may take.
+        changelog: Kafka topic that holds the state in place of the folder, so that several daemons of one group
+            share the input. Compacted, with as many partitions as the input; source and sink must be Kafka.
     """
 
     directory: str = "state"
     interval: Duration = _s("5s")
     outbox: int = 10_000
     drain: Duration = _s("30s")
+    changelog: str | None = None
 
 
 class Settings(Section, frozen=True):

@@ -21,6 +21,8 @@ from monitor.checkpoint import (
     Restored,
 )
 from monitor.errors import StateError
+from monitor.shared_checkpoint import ChangelogCheckpoint
+from tests.memory_ledger import MemoryLedger
 
 BUNDLES = {"unit": "bundle-1"}
 TOPIC = Input("sensors", "an id", 3)
@@ -48,10 +50,13 @@ class Place:
         self.sink = MemorySink()
         self._kind = kind
         self._folder = folder
+        self._rows: dict[int, list[tuple[bytes, bytes | None]]] = {}
         self._open: Checkpoint | None = None
 
     def restarted(self) -> Checkpoint:
-        if self._kind == "file":
+        if self._kind == "changelog":
+            self._open = ChangelogCheckpoint(MemoryLedger(self.sink, self._rows))
+        elif self._kind == "file":
             self.stop()
             self._open = FileCheckpoint(self._folder, self.sink)
         elif self._open is None:
@@ -63,14 +68,14 @@ class Place:
             self._open.close()
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=["memory", "file", "changelog"])
 def place(request: pytest.FixtureRequest, tmp_path: Path):
     made = Place(request.param, tmp_path / "state")
     yield made
     made.stop()
 
 
-# -- one suite for both ---------------------------------------------------------------------------------------
+# -- one suite for all ---------------------------------------------------------------------------------------
 
 
 def test_a_partition_without_a_commit_has_nothing_to_restore(place: Place) -> None:

@@ -15,10 +15,9 @@ from connectors.kafka import (
     KafkaLedger,
     KafkaSinkSettings,
     KafkaSourceSettings,
-    Row,
     SinkTopics,
 )
-from connectors.records import OutRecord
+from connectors.records import OutRecord, Row
 from tests.broker import AnyBroker, produce
 from tests.kafka_reader import Tape, alert, everything
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from connectors.kafka.browse import history
     from connectors.kafka.check import BrokerReport, check_broker, sample
     from connectors.kafka.group import KafkaGroupSource
-    from connectors.kafka.ledger import KafkaLedger, Row
+    from connectors.kafka.ledger import KafkaLedger
     from connectors.kafka.resending import resend
     from connectors.kafka.sink import KafkaSink
     from connectors.kafka.source import KafkaSource
@@ -24,7 +24,6 @@ __all__ = [
     "KafkaSinkSettings",
     "KafkaSource",
     "KafkaSourceSettings",
-    "Row",
     "SecretFrom",
     "Security",
     "SinkTopics",
@@ -40,7 +39,6 @@ _HOME = {
     "KafkaLedger": "ledger",
     "KafkaSink": "sink",
     "KafkaSource": "source",
-    "Row": "ledger",
     "check_broker": "check",
     "history": "browse",
     "resend": "resending",

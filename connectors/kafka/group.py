@@ -14,7 +14,6 @@ kept, and the broker refuses what is written in its name.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -27,7 +26,6 @@ from connectors.kafka.source import KafkaSource
 from connectors.ports import Codec, Keeper, Start
 from connectors.records import Input, Polled
 
-_log = logging.getLogger(__name__)
 _SLICE_SECONDS = 0.1
 """One wait inside the library. Not much shorter: it forgets a rebalance that ends between two waits, and joins anew."""
 _CLOSE_MS = 5000
@@ -130,7 +128,6 @@ class KafkaGroupSource(KafkaSource):
 
     def _on_lost(self, tops: Collection[TopicPartition]) -> None:
         lost = [top.partition for top in tops]
-        _log.warning("partitions %s were lost: this member was not heard in time", sorted(lost))
         self._kept().drop(lost)
         self._forget(lost)
 

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from connectors.errors import Aborted, PartitionsChanged, SinkError
 from connectors.kafka import client, readback
@@ -32,19 +32,11 @@ from connectors.kafka.clientlib import (
 )
 from connectors.kafka.outputs import OutputTopics, missing_topics
 from connectors.kafka.settings import KafkaSinkSettings
-from connectors.records import OutRecord
+from connectors.records import OutRecord, Row
 
 _CLEANUP_SECONDS = 15.0
 """A broker looks for transactions that have taken too long every 10 s."""
 _CLOSE_SECONDS = 5.0
-
-
-class Row(NamedTuple):
-    """A record of the changelog; without a value it removes its key."""
-
-    partition: int
-    key: bytes
-    value: bytes | None
 
 
 class _TooLarge(Exception):  # noqa: N818 - names what happened

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from monitor.connect import layout_of
+from monitor.connect import layout_of, sharing_obstacle
 from monitor.settings import Settings
 from monitor.validation.bundles import check_bundles
 from monitor.validation.connections import Connections, check_connections, check_files
@@ -107,6 +107,8 @@ def _check_limits(settings: Settings, findings: Findings) -> None:
     findings.require(state.interval > 0, ("state", "interval"), "got 0s", "a time above 0s")
     findings.require(state.drain > 0, ("state", "drain"), "got 0s", "a time above 0s")
     findings.require(state.outbox >= 1, ("state", "outbox"), f"got {state.outbox}", "1 event or more")
+    if state.changelog is not None and (obstacle := sharing_obstacle(settings)):
+        findings.error(("state", "changelog"), *obstacle)
     findings.require(
         settings.max_record >= 1, ("max_record",), f"got {settings.max_record}", "bytes, 1 or more"
     )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 from connectors.ports import Start
 from monitor.checkpoint import FileCheckpoint
 from monitor.cli.common import connector_errors, load_models, pipeline_factory, start_logging
-from monitor.configuration import read
+from monitor.cli.jobs.shared import shared_engine
+from monitor.configuration import Configuration, read
 from monitor.connect import make_sink, make_source, topic_name
 from monitor.daemon import Daemon, Stop
 from monitor.engine import Engine
 from monitor.errors import UsageError
+from monitor.model import Model
 from monitor.quantities import Instant
 from monitor.thresholds.decisions import JournalledDecisions
 
@@ -29,19 +32,26 @@ def run_command(config: Path, start: str | None, verbose: bool) -> None:
         signal.signal(number, stop.ask)
     models = load_models(configuration)
     state = configuration.settings.state
-    folder = configuration.folder / state.directory
     with connector_errors():
-        source = make_source(configuration)
-        checkpoint = FileCheckpoint(folder, make_sink(configuration), state.drain.seconds)
-        engine = Engine(
-            source,
-            checkpoint,
-            pipeline_factory(configuration, models, topic_name(configuration), replay=False),
-            {name: model.bundle_id for name, model in models.items()},
-            JournalledDecisions(folder),
-        )
+        if state.changelog is not None:
+            engine = shared_engine(configuration, models, state.changelog, log)
+        else:
+            engine = _engine(configuration, models)
         recompiles = lambda: sum(model.program.recompiles for model in models.values())  # noqa: E731 - one use
         Daemon(engine, state, stop, log, recompiles).run(begin)
+
+
+def _engine(configuration: Configuration, models: Mapping[str, Model]) -> Engine:
+    """The only daemon of its input, with a state folder."""
+    state = configuration.settings.state
+    folder = configuration.folder / state.directory
+    return Engine(
+        make_source(configuration),
+        FileCheckpoint(folder, make_sink(configuration), state.drain.seconds),
+        pipeline_factory(configuration, models, topic_name(configuration), replay=False),
+        {name: model.bundle_id for name, model in models.items()},
+        JournalledDecisions(folder),
+    )
 
 
 def _start(text: str) -> Start:

@@ -1,0 +1,31 @@
+"""The engine of `nuwatch run` with `state.changelog`: one of several daemons that share the input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from monitor.cli.common import pipeline_factory
+from monitor.configuration import Configuration
+from monitor.connect import make_shared, topic_name
+from monitor.model import Model
+from monitor.shared_checkpoint import ChangelogCheckpoint
+from monitor.sharing import SharedEngine
+
+
+def shared_engine(
+    configuration: Configuration, models: Mapping[str, Model], changelog: str, log: Any
+) -> SharedEngine:
+    """Source, checkpoint and pipelines of a member; it joins the group with its first step.
+
+    Raises:
+        ConfigurationError: source and sink do not allow sharing.
+    """
+    source, ledger = make_shared(configuration, changelog)
+    return SharedEngine(
+        source,
+        ChangelogCheckpoint(ledger, configuration.settings.state.drain.seconds),
+        pipeline_factory(configuration, models, topic_name(configuration), replay=False),
+        {name: model.bundle_id for name, model in models.items()},
+        log,
+    )
