@@ -66,3 +66,4 @@ def loss(weights: Params, spec: ConvAutoencoderSpec, windows: Windows, key: jax.
 
 KIND = Kind(init, rebuild, loss)
 SCORER = autoencoder("conv_autoencoder", ConvAutoencoderSpec, KIND)
+"""The scorer."""

@@ -47,3 +47,4 @@ def loss(weights: Params, spec: DenoisingAutoencoderSpec, windows: Windows, key:
 
 KIND = Kind(dense_autoencoder.init, dense_autoencoder.rebuild, loss)
 SCORER = autoencoder("denoising_autoencoder", DenoisingAutoencoderSpec, KIND)
+"""The scorer."""

@@ -44,3 +44,4 @@ def loss(weights: Params, spec: Any, windows: Windows, key: jax.Array) -> jax.Ar
 
 KIND = Kind(init, rebuild, loss)
 SCORER = autoencoder("dense_autoencoder", AutoencoderSpec, KIND)
+"""The scorer."""

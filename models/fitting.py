@@ -39,3 +39,15 @@ def real_tail(windows: Windows, rows: int) -> jax.Array:
             "the sensors that are often missing"
         )
     return jnp.asarray(np.asarray(windows.values[:, length - rows :, :])[whole])
+
+
+def evenly(rows: jax.Array, most: int) -> jax.Array:
+    """At most so many rows [N, ..], evenly spaced over all of them."""
+    if len(rows) <= most:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, most).round().astype(np.int64)]
+
+
+def seed_of(rng: jax.Array) -> int:
+    """A key as a seed for libraries that take numbers."""
+    return int(jax.random.randint(rng, (), 0, 2**31 - 1, jnp.int32))

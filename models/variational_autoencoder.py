@@ -80,3 +80,4 @@ def divergence(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
 
 KIND = Kind(init, rebuild, loss)
 SCORER = autoencoder("variational_autoencoder", VariationalAutoencoderSpec, KIND)
+"""The scorer."""

@@ -262,7 +262,7 @@ def test_a_scorer_of_another_package_is_measured_by_its_name(tmp_path, monkeypat
 
 def test_baselines_are_scorers_that_are_in_no_list():
     named = {one.name for one in contenders()}
-    baselines = {"random", "kmeans", "dynamic_pca", "isolation_forest", "untrained_ocnn", "ocnn_w1"}
+    baselines = {"random", "kmeans", "dynamic_pca", "untrained_ocnn", "ocnn_w1"}
     assert baselines | {"default", "always_fire"} <= named
     assert not baselines & set(registry.scorer_names())
     assert all(registry.get_scorer(name).name == name for name in baselines)

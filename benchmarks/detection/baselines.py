@@ -1,6 +1,6 @@
 """What every scorer must be measured against, each under the contract of `models.scorer`, so on the very same path.
 
-Shape letters: B windows, T samples, D sensors, K centres, E trees, N nodes of a tree.
+Shape letters: B windows, T samples, D sensors, K centres.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import ocnn, pca, registry
+from models.fitting import seed_of
 from models.registry import get_scorer
 from models.scorer import FitRefused, Fitted, Params, Progress, Scorer, Scores, Windows
 
@@ -72,7 +73,7 @@ def fit_kmeans(rng: jax.Array, windows: Windows, spec: KMeansSpec, progress: Pro
     if len(ends) < 2 * spec.centres:
         raise FitRefused(f"kmeans: got {len(ends)} windows, expected at least {2 * spec.centres}")
     flat = ends.reshape(len(ends), -1)
-    found = KMeans(spec.centres, n_init=3, random_state=_number(rng)).fit(flat)
+    found = KMeans(spec.centres, n_init=3, random_state=seed_of(rng)).fit(flat)
     progress(1, 1, {})
     centres = found.cluster_centers_.reshape(spec.centres, *ends.shape[1:])
     return Fitted({"centres": jnp.asarray(centres, jnp.float32)}, {})
@@ -96,105 +97,9 @@ class DynamicPcaSpec(pca.PcaSpec):
     lags: int = 2
 
 
-@dataclass(frozen=True)
-class IsolationForestSpec:
-    """Hyperparameters.
-
-    Attributes:
-        trees: E.
-        samples: rows that each tree sees, at most.
-    """
-
-    trees: int = 100
-    samples: int = 256
-
-
-def fit_forest(rng: jax.Array, windows: Windows, spec: IsolationForestSpec, progress: Progress) -> Fitted:
-    """scikit-learn's isolation forest (Liu, Ting & Zhou 2008) on the last samples, as arrays [E, N]."""
-    from sklearn.ensemble import IsolationForest
-
-    rows = _ends(windows, 1)[:, 0, :]
-    if len(rows) < 8:
-        raise FitRefused(f"isolation_forest: got {len(rows)} windows, expected at least 8")
-    samples = min(spec.samples, len(rows))
-    found = IsolationForest(n_estimators=spec.trees, max_samples=samples, random_state=_number(rng)).fit(rows)
-    progress(1, 1, {})
-    trees = [tree.tree_ for tree in found.estimators_]
-    nodes = max(tree.node_count for tree in trees)
-    index = np.arange(nodes)
-    stacked = {
-        "feature": _padded([np.maximum(tree.feature, 0) for tree in trees], nodes).astype(np.int32),
-        "threshold": _padded([tree.threshold for tree in trees], nodes).astype(np.float32),
-        "left": _padded(
-            [np.where(t.children_left < 0, index[: t.node_count], t.children_left) for t in trees], nodes
-        ),
-        "right": _padded(
-            [np.where(t.children_right < 0, index[: t.node_count], t.children_right) for t in trees], nodes
-        ),
-        "path": _padded([_path_lengths(tree) for tree in trees], nodes).astype(np.float32),
-    }
-    arrays = {
-        name: jnp.asarray(a.astype(np.int32) if a.dtype == np.int64 else a) for name, a in stacked.items()
-    }
-    steps = max(tree.max_depth for tree in trees)
-    return Fitted(
-        {
-            **arrays,
-            "steps": jnp.zeros(steps, jnp.float32),
-            "typical": jnp.float32(_unsuccessful(np.array([samples]))[0]),
-        },
-        {},
-    )
-
-
-def score_forest(params: Params, spec: IsolationForestSpec, windows: Windows) -> Scores:
-    """2^(-mean path length / typical path length); contributions are squared z-scores."""
-    del spec
-    last = windows.values[:, -1, :]
-
-    def descend(node: jax.Array, row: jax.Array) -> jax.Array:
-        tree = jnp.arange(node.shape[0], dtype=jnp.int32)
-        goes_left = row[params["feature"][tree, node]] <= params["threshold"][tree, node]
-        return jnp.where(goes_left, params["left"][tree, node], params["right"][tree, node])
-
-    def of_row(row: jax.Array) -> jax.Array:
-        node = jnp.zeros(params["feature"].shape[0], jnp.int32)
-        for _ in range(params["steps"].shape[0]):
-            node = descend(node, row)
-        return jnp.mean(params["path"][jnp.arange(node.shape[0], dtype=jnp.int32), node])
-
-    score = 2.0 ** (-jax.vmap(of_row)(last) / params["typical"])
-    return Scores(score, last**2, jnp.zeros_like(last))
-
-
-def _path_lengths(tree: Any) -> NDArray[np.float64]:
-    """Depth of each node [N], with what an unsuccessful search among its rows would add at a leaf."""
-    depth = np.zeros(tree.node_count)
-    for node in range(tree.node_count):
-        for child in (tree.children_left[node], tree.children_right[node]):
-            if child >= 0:
-                depth[child] = depth[node] + 1
-    return depth + np.where(tree.children_left < 0, _unsuccessful(tree.n_node_samples), 0.0)
-
-
-def _unsuccessful(rows: NDArray[Any]) -> NDArray[np.float64]:
-    """Mean path length of an unsuccessful search in a binary tree of so many rows."""
-    n = np.maximum(np.asarray(rows, np.float64), 1.0)
-    grown = 2.0 * (np.log(np.maximum(n - 1.0, 1.0)) + np.euler_gamma) - 2.0 * (n - 1.0) / n
-    return np.where(n > 2, grown, np.where(n == 2, 1.0, 0.0))
-
-
-def _padded(parts: list[NDArray[Any]], nodes: int) -> NDArray[Any]:
-    return np.stack([np.pad(part, (0, nodes - len(part))) for part in parts])
-
-
 def _ends(windows: Windows, samples: int) -> NDArray[np.float32]:
     """The last ``samples`` of all windows, masked entries as they are (0 or imputed)."""
     return np.asarray(windows.values)[:, -samples:, :]
-
-
-def _number(rng: jax.Array) -> int:
-    return int(jax.random.randint(rng, (), 0, 2**31 - 1, jnp.int32))
 
 
 def untrained(name: str) -> Scorer:
@@ -237,7 +142,6 @@ def register_baselines() -> tuple[str, ...]:
         Scorer("random", RandomSpec, fit_random, score_random),
         Scorer("kmeans", KMeansSpec, fit_kmeans, score_kmeans),
         Scorer("dynamic_pca", DynamicPcaSpec, pca.fit, pca.score),
-        Scorer("isolation_forest", IsolationForestSpec, fit_forest, score_forest),
         untrained("lstm_autoencoder"),
         untrained("ocnn"),
         same_features("ocnn_w1", "score_unweighted"),

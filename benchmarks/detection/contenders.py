@@ -12,7 +12,7 @@ from monitor.errors import UsageError
 DEFAULT: Final = "default"
 ALWAYS: Final = "always_fire"
 """An alarm on every row. No scorer can be it: a limit is a quantile of its own scores."""
-_FIXED: Final = frozenset({"mewma", "pca", "var"})
+_FIXED: Final = frozenset({"kde", "mewma", "ocsvm", "pca", "var"})
 """Built-in scorers in whose training nothing is random."""
 _FIXED_BASELINES: Final = frozenset({"dynamic_pca"})
 
