@@ -10,7 +10,8 @@ from benchmarks.measure import Contestant, Figure, Scale, race
 from benchmarks.plant import faster, normal, trained
 from connectors.memory import MemorySink
 from connectors.records import Batch, Polled
-from monitor.checkpoint import FileCheckpoint, Marker
+from monitor.checkpoint import Marker
+from monitor.durable.checkpoint import SqliteCheckpoint
 from monitor.pipeline import Pipeline
 from tests.worlds import batch_of
 
@@ -26,7 +27,7 @@ def run(scale: Scale) -> list[Figure]:
     rows = pipeline.dump()
     case = f"{scale.assets} assets x {scale.sensors} sensors x {scale.length} samples"
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = FileCheckpoint(Path(folder), MemorySink())
+        checkpoint = SqliteCheckpoint(Path(folder), MemorySink())
         figures = race(
             case,
             [
@@ -42,12 +43,12 @@ def run(scale: Scale) -> list[Figure]:
             as_time=True,
             peers=False,
         )
-        size = (Path(folder) / "partition-0.snapshot").stat().st_size
+        size = (Path(folder) / "state.sqlite").stat().st_size
         checkpoint.close()
     return [*figures, Figure(case, "size of the file", "MB", None, size / 1e6)]
 
 
-def _commit(checkpoint: FileCheckpoint, rows: Mapping[str, bytes]) -> None:
+def _commit(checkpoint: SqliteCheckpoint, rows: Mapping[str, bytes]) -> None:
     checkpoint.commit(0, rows, Marker(1, {"unit": "bundle"}))
 
 

@@ -7,7 +7,7 @@ blank lines included; going on at a position reads the rows before it again and 
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ from connectors.mapping import (
     time_reader,
     times_in,
 )
-from connectors.ports import Start
+from connectors.ports import Position, Rewind, Start
 from connectors.problem import Problem, clipped
 from connectors.records import NO_CONTEXT, Batch, Input, Layout, Polled, RawRecord, Rejected, TimeLayout
 from connectors.rows import Assembly, first_position, rows_of, spread
@@ -84,7 +84,7 @@ class FilesSource:
         self._next: Polled | None = None
         self._paused = False
 
-    def open(self, position: Callable[[int], int | None], start: Start) -> None:
+    def open(self, position: Position, start: Start) -> None:
         """Find the files and position before the first row; what is wrong with columns shows here."""
         paths = found(self._settings.paths, self._folder)
         if self._settings.format != "messages":
@@ -95,7 +95,9 @@ class FilesSource:
             polls = interleaved(numbered, self._settings.rows_per_poll)
         if self._settings.append_batch_end:
             polls = _BatchEnds(self._settings, self._codec.layout).appended(polls)
-        stored = position(0)
+        wanted = position(0)
+        # Files are read from their beginning in any case: all of them is the rewind that costs nothing more.
+        stored = 0 if isinstance(wanted, Rewind) else wanted
         self._polls = _from_start(polls, start) if stored is None else _from_position(polls, stored)
         self._next = next(self._polls, None)
 
@@ -119,6 +121,11 @@ class FilesSource:
         if self._next is None:
             self._next = next(self._polls, None)
         return self._next
+
+    @property
+    def rewound(self) -> Mapping[int, int]:
+        """Files keep no positions: nobody knows where they stood."""
+        return {}
 
     def commit(self, positions: Mapping[int, int]) -> None:
         """Files keep no positions."""

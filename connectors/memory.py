@@ -7,7 +7,7 @@ from functools import cache
 from itertools import chain, repeat
 
 from connectors.codec import Codec
-from connectors.ports import Start
+from connectors.ports import Position, Rewind, Start
 from connectors.records import Batch, Channel, Input, Layout, OutRecord, Polled, RawRecord
 from connectors.rows import numbered, rows_from, rows_of
 
@@ -39,11 +39,12 @@ class MemorySource:
         self._next = 0
         self._paused = False
         self.committed: dict[int, int] = {}
+        self._rewound: dict[int, int] = {}
 
-    def open(self, position: Callable[[int], int | None], start: Start) -> None:
+    def open(self, position: Position, start: Start) -> None:
         """Position every partition; ``start`` as a time means the first record (row) at or after it."""
         begun: set[int] = set()
-        position = cache(position)
+        position = cache(self._resolved(position))
         kept: list[RawRecord] = []
         for record in self._records:
             stored = position(record.partition)
@@ -55,6 +56,32 @@ class MemorySource:
                 kept.append(record)
         self._records = kept
         self._batches = rows_from(self._batches, position(0), start)
+
+    @property
+    def rewound(self) -> Mapping[int, int]:
+        """Where the partitions stood that were rewound: what was committed."""
+        return self._rewound
+
+    def _resolved(self, position: Position) -> Callable[[int], int | None]:
+        """A partition that is to be rewound begins at its first record of the span before where it stood."""
+
+        def resolve(partition: int) -> int | None:
+            wanted = position(partition)
+            if not isinstance(wanted, Rewind):
+                return wanted
+            stood = self.committed.get(partition, 0) if wanted.position is None else wanted.position
+            self._rewound[partition] = stood
+            times = self._times(partition)
+            before = [time for offset, time in times if offset < stood]
+            floor = max(before, default=0) - wanted.span_ns
+            return min((offset for offset, time in times if time >= floor), default=0)
+
+        return resolve
+
+    def _times(self, partition: int) -> list[tuple[int, int]]:
+        records = [(r.offset, r.timestamp_ms * 1_000_000) for r in self._records if r.partition == partition]
+        rows = [pair for b in self._batches for pair in zip(b.offset.tolist(), b.time.tolist(), strict=True)]
+        return records or rows
 
     def poll(self, timeout: float) -> Sequence[Polled]:
         """The next cut, at once: memory has no use for the timeout."""

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from connectors.records import Decoded, Input, OutRecord, Polled, RawRecord
 
 Start = Literal["earliest", "latest"] | int
 """Where to begin a partition without a stored position: an end, or an event time in epoch ns."""
+
+
+class Rewind(NamedTuple):
+    """Where to begin a partition whose state is to be rebuilt: so much earlier than where it stood.
+
+    Attributes:
+        position: where it stood; None where only the outside may know (the last `Source.commit`), and where that does
+            not know either it is the start.
+        span_ns: how much earlier, by the times that the outside has (of a broker: those of its records), in ns.
+    """
+
+    position: int | None
+    span_ns: int
+
+
+Position = Callable[[int], int | Rewind | None]
+"""Where to begin a partition, by its number; None where nothing is stored."""
 
 
 class Codec(Protocol):
@@ -26,7 +43,7 @@ class Source(Protocol):
     matters: the caller seeks to what its own store says, and `commit` is only a courtesy to lag monitors.
     """
 
-    def open(self, position: Callable[[int], int | None], start: Start) -> None:
+    def open(self, position: Position, start: Start) -> None:
         """Connect and position every partition: at ``position(partition)``, else (None) at ``start``.
 
         ``input`` is known before the first position is asked for. What is gone at a position is passed, and told by
@@ -57,6 +74,11 @@ class Source(Protocol):
     @property
     def input(self) -> Input:
         """What is read, as found by `open`."""
+        ...
+
+    @property
+    def rewound(self) -> Mapping[int, int]:
+        """Where partitions stood that `open` has rewound; without those of which it is not known."""
         ...
 
     @property

@@ -1,4 +1,4 @@
-"""The port that carries the delivery promise, and its implementations in memory and on disk.
+"""The port that carries the delivery promise, and its implementation in memory.
 
 A checkpoint pairs a partition's state with the input position that it reflects. Because the pipeline is
 a deterministic fold, that pair is all the durable state there is: after a crash the fold is repeated from it
@@ -7,21 +7,13 @@ and yields the same records with the same ids, and those that the sink already h
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import IO, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from connectors.ports import Sink
 from connectors.records import Input, OutRecord
-from monitor.errors import StateError
-
-_MAGIC = b"nuwatch snapshot 1\n"
 
 
 class Marker(msgspec.Struct, frozen=True):
@@ -32,12 +24,14 @@ class Marker(msgspec.Struct, frozen=True):
         bundles: bundle id by asset class; rows of another bundle cannot be continued.
         configuration: hash of the configuration in force from ``position`` on; '' where it is not known.
         input: what the position is a position of; None where it is not known.
+        rebuilt_to: where the partition stood when its state was lost; up to there it is being rebuilt. 0: it was not.
     """
 
     position: int
     bundles: dict[str, str]
     configuration: str = ""
     input: Input | None = None
+    rebuilt_to: int = 0
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -124,8 +118,16 @@ class Checkpoint(Protocol):
         ...
 
 
-class _Publishing:
-    """What every implementation shares: a sink that is not told twice what it had before a restart."""
+class Publishing:
+    """What implementations share: a sink that is not told twice what it had before a restart.
+
+    Args:
+        sink: where records are published; opened here.
+        timeout: longest wait for its acknowledgements, in seconds.
+
+    Raises:
+        SinkError: the sink cannot be reached.
+    """
 
     def __init__(self, sink: Sink, timeout: float) -> None:
         sink.open()
@@ -134,17 +136,25 @@ class _Publishing:
         self._seen: set[str] = set()
 
     def skip_known(self, ends: Mapping[str, int]) -> None:
+        """What the sink has from these end positions on will not be sent again."""
         self._seen |= self._sink.ids_after(ends)
 
     def publish(self, events: Sequence[OutRecord]) -> None:
+        """Hand over what the sink has not."""
         fresh = [event for event in events if event.id not in self._seen]
         if fresh:
             self._sink.emit(fresh)
 
     def acknowledge(self) -> dict[str, int]:
+        """Wait until all of it is acknowledged; the new end positions.
+
+        Raises:
+            SinkError: something was not.
+        """
         return dict(self._sink.flush(self._timeout))
 
     def close(self) -> None:
+        """Leave the sink."""
         self._sink.close()
 
 
@@ -152,7 +162,7 @@ class MemoryCheckpoint:
     """State in memory: for replay, where a restart begins anew, and for tests."""
 
     def __init__(self, sink: Sink, timeout: float = 60.0) -> None:
-        self._publishing = _Publishing(sink, timeout)
+        self._publishing = Publishing(sink, timeout)
         self._stored: dict[int, Restored] = {}
         self._ends: dict[int, dict[str, int]] = {}
         self._journal: dict[int, tuple[Entry, ...]] = {}
@@ -187,142 +197,3 @@ class MemoryCheckpoint:
 def _merged(before: Mapping[str, bytes], rows: Mapping[str, bytes | None]) -> dict[str, bytes]:
     """Earlier rows, those that changed, and without those that were removed."""
     return {asset: row for asset, row in {**before, **rows}.items() if row is not None}
-
-
-class _FileMarker(msgspec.Struct, frozen=True):
-    position: int
-    sink: dict[str, int]
-    bundles: dict[str, str]
-    configuration: str = ""
-    input: Input | None = None
-
-
-class _Snapshot(msgspec.Struct, frozen=True):
-    marker: _FileMarker
-    rows: dict[str, bytes]
-    journal: tuple[Entry, ...] = ()
-
-
-class FileCheckpoint:
-    """One snapshot file per partition, replaced atomically: temp file, fsync, rename, fsync of the folder.
-
-    Args:
-        directory: folder of the snapshots; made if missing, and locked while open.
-        sink: where records are published.
-        timeout: longest wait for the sink's acknowledgements, in seconds.
-
-    Raises:
-        StateError: the folder cannot be used, or another daemon uses it.
-        SinkError: the sink cannot be reached.
-    """
-
-    def __init__(self, directory: Path, sink: Sink, timeout: float = 60.0) -> None:
-        self._directory = directory
-        self._stored: dict[int, _Snapshot] = {}
-        self._lock: IO[bytes] | None = _locked(directory)
-        try:
-            self._publishing = _Publishing(sink, timeout)
-        except BaseException:
-            self._lock.close()
-            raise
-
-    def restore(self, partition: int) -> Restored | Damaged | None:
-        """See `Checkpoint`."""
-        path = self._path(partition)
-        try:
-            raw = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StateError(f"{path}: cannot read the snapshot: {error.strerror}") from error
-        snapshot = self._stored[partition] = _unpack(raw, path)
-        self._publishing.skip_known(snapshot.marker.sink)
-        stored = snapshot.marker
-        marker = Marker(stored.position, stored.bundles, stored.configuration, stored.input)
-        return Restored(dict(snapshot.rows), marker, snapshot.journal)
-
-    def publish(self, events: Sequence[OutRecord]) -> None:
-        """See `Checkpoint`."""
-        self._publishing.publish(events)
-
-    def journal(self, partition: int, entries: Sequence[Entry]) -> None:
-        """See `Checkpoint`."""
-        stored = self._stored[partition]
-        self._keep(partition, _Snapshot(stored.marker, stored.rows, (*stored.journal, *entries)))
-
-    def commit(self, partition: int, rows: Mapping[str, bytes | None], marker: Marker) -> None:
-        """See `Checkpoint`."""
-        ends = self._publishing.acknowledge()
-        before = self._stored.get(partition)
-        kept = _FileMarker(marker.position, ends, marker.bundles, marker.configuration, marker.input)
-        merged = _merged(before.rows if before else {}, rows)
-        self._keep(partition, _Snapshot(kept, merged, before.journal if before else ()))
-
-    def _keep(self, partition: int, snapshot: _Snapshot) -> None:
-        self._stored[partition] = snapshot
-        self._write(self._path(partition), _pack(snapshot))
-
-    def close(self) -> None:
-        """See `Checkpoint`."""
-        if self._lock is not None:
-            self._publishing.close()
-            self._lock.close()
-            self._lock = None
-
-    def _path(self, partition: int) -> Path:
-        return self._directory / f"partition-{partition}.snapshot"
-
-    def _write(self, path: Path, raw: bytes) -> None:
-        temporary = path.with_suffix(".tmp")
-        try:
-            with temporary.open("wb") as file:
-                file.write(raw)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            _sync_folder(self._directory)
-        except OSError as error:
-            with suppress(OSError):
-                temporary.unlink()
-            raise StateError(f"{path}: cannot write the snapshot: {error.strerror}") from error
-
-
-def _pack(snapshot: _Snapshot) -> bytes:
-    body = msgspec.msgpack.encode(snapshot)
-    return _MAGIC + hashlib.sha256(body).digest() + body
-
-
-def _unpack(raw: bytes, path: Path) -> _Snapshot:
-    digest, body = raw[len(_MAGIC) : len(_MAGIC) + 32], raw[len(_MAGIC) + 32 :]
-    if not raw.startswith(_MAGIC):
-        raise StateError(f"{path}: expected a snapshot of format 1, got {raw[:20]!r}; hint: {_REMOVE}")
-    if hashlib.sha256(body).digest() != digest:
-        raise StateError(f"{path}: the snapshot's checksum does not fit its content; hint: {_REMOVE}")
-    return msgspec.msgpack.decode(body, type=_Snapshot)
-
-
-_REMOVE = (
-    "move the file away to start this partition anew at `start`; alerts since the last snapshot may repeat"
-)
-
-
-def _sync_folder(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _locked(directory: Path) -> IO[bytes]:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = (directory / "lock").open("wb")
-    except OSError as error:
-        raise StateError(f"{directory}: cannot use the state folder: {error.strerror}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise StateError(f"{directory}: another nuwatch uses this state folder") from None
-    return lock

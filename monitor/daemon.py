@@ -84,6 +84,13 @@ class Daemon:
         self._engine.open(start)
         for partition in self._engine.discarded:
             self._log.warning("state_of_another_bundle_discarded", partition=partition)
+        for partition, damaged in sorted(self._engine.damaged.items()):
+            self._log.error(
+                "state_damaged_rebuilding",
+                partition=partition,
+                reason=damaged.reason,
+                position=damaged.position,
+            )
         self._log.info("started", restored=sorted(self._engine.pipelines))
         due = time.monotonic() + self._interval
         try:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from connectors.ports import Source, Start
+from connectors.ports import Rewind, Source, Start
 from connectors.records import Lost, Polled, first_position
 from monitor.checkpoint import Checkpoint, Damaged, Marker
+from monitor.commands import Commands, NoCommands, Piece
 from monitor.errors import ConfigurationError, StateError
 from monitor.pipeline import Outcome, Pipeline, empty_outcome
-from monitor.thresholds.decisions import Decisions, NoDecisions, Piece
 
 
 class Step(NamedTuple):
@@ -28,7 +28,8 @@ class Engine:
         checkpoint: state and sink.
         pipeline_of: makes the empty pipeline of a partition.
         bundles: bundle id by asset class; state of another bundle cannot be continued.
-        decisions: what persons decided, by partition and position.
+        commands: what enters from the side, by partition and position.
+        warm_up_ns: how far a partition goes back whose state was lost, in ns; see `monitor.warm_up`.
     """
 
     def __init__(
@@ -37,13 +38,15 @@ class Engine:
         checkpoint: Checkpoint,
         pipeline_of: Callable[[int], Pipeline],
         bundles: Mapping[str, str],
-        decisions: Decisions | None = None,
+        commands: Commands | None = None,
+        warm_up_ns: int = 0,
     ) -> None:
         self._source = source
         self._checkpoint = checkpoint
         self._pipeline_of = pipeline_of
         self._bundles = dict(bundles)
-        self._decisions = decisions or NoDecisions()
+        self._commands = commands or NoCommands()
+        self._warm_up_ns = warm_up_ns
         self._positions: dict[int, int] = {}
         self._durable: dict[int, int] = {}
         self._undurable: dict[int, dict[str, bytes | None]] = {}
@@ -51,7 +54,9 @@ class Engine:
         self._owners: dict[str, int] = {}
         self._replaced: list[Polled] = []
         self.pipelines: dict[int, Pipeline] = {}
+        self._rebuilt_to: dict[int, int] = {}
         self.discarded: list[int] = []
+        self.damaged: dict[int, Damaged] = {}
 
     @property
     def exhausted(self) -> bool:
@@ -90,9 +95,8 @@ class Engine:
             self._check_owners(polled)
             self._begin(polled)
             pipeline = self._pipeline(polled.partition)
-            steps += [
-                self._fold(pipeline, piece) for piece in self._decisions.pieces(polled, pipeline.assets)
-            ]
+            pieces = self._commands.pieces(polled, pipeline.assets)
+            steps += [self._fold(pipeline, piece) for piece in pieces]
         return steps
 
     def snapshot(self) -> None:
@@ -114,7 +118,7 @@ class Engine:
         for partition, position in moved.items():
             rows = self._undurable.setdefault(partition, {})
             rows |= self.pipelines[partition].dump()
-            self._checkpoint.commit(partition, rows, self._marker(position))
+            self._checkpoint.commit(partition, rows, self._marker(partition, position))
             self._durable[partition] = position
             del self._undurable[partition]
         return moved
@@ -122,7 +126,7 @@ class Engine:
     def _forget(self, partitions: Collection[int]) -> None:
         """Let go of partitions, whatever their state."""
         for partition in partitions:
-            for known in (self.pipelines, self._positions, self._durable, self._undurable):
+            for known in (self.pipelines, self._positions, self._durable, self._undurable, self._rebuilt_to):
                 known.pop(partition, None)
         self._owners = {asset: owner for asset, owner in self._owners.items() if owner not in partitions}
         self._replaced = [polled for polled in self._replaced if polled.partition not in partitions]
@@ -160,20 +164,29 @@ class Engine:
         first = first_position(polled)
         if polled.partition in self._durable or first is None:
             return
-        self._checkpoint.commit(polled.partition, {}, self._marker(first))
+        if (damaged := self.damaged.get(polled.partition)) is not None:
+            stood = self._source.rewound.get(polled.partition, 0)
+            self._rebuilt_to[polled.partition] = stood if damaged.position is None else damaged.position
+        self._checkpoint.commit(polled.partition, {}, self._marker(polled.partition, first))
         self._durable[polled.partition] = first
 
-    def _marker(self, position: int) -> Marker:
-        return Marker(position, self._bundles, input=self._source.input)
+    def _marker(self, partition: int, position: int) -> Marker:
+        until = self._rebuilt_to.get(partition, 0)
+        return Marker(
+            position, self._bundles, input=self._source.input, rebuilt_to=until if position < until else 0
+        )
 
     def _fold(self, pipeline: Pipeline, piece: Piece) -> Step:
         outcome = empty_outcome()
-        for decision in piece.decisions:
+        partition = piece.polled.partition
+        first = first_position(piece.polled)
+        pipeline.rebuilding = first is not None and first < self._rebuilt_to.get(partition, 0)
+        for decision in piece.acting:
             pipeline.command(decision.asset, decision.command, outcome)
         pipeline.push(piece.polled, outcome)
         self._checkpoint.publish(outcome.records)
         self._unacknowledged += len(outcome.records)
-        self._positions[piece.polled.partition] = piece.polled.position
+        self._positions[partition] = piece.polled.position
         return Step(piece.polled, outcome)
 
     def _pipeline(self, partition: int) -> Pipeline:
@@ -181,15 +194,18 @@ class Engine:
             self.pipelines[partition] = self._pipeline_of(partition)
         return self.pipelines[partition]
 
-    def _restore(self, partition: int) -> int | None:
+    def _restore(self, partition: int) -> int | Rewind | None:
         restored = self._checkpoint.restore(partition)
         if restored is None:
             return None
         if isinstance(restored, Damaged):
-            raise StateError(f"partition {partition}: {restored.reason}")
+            self.damaged[partition] = restored
+            self._commands.restored(partition, None, restored.journal)
+            return Rewind(restored.position, self._warm_up_ns)
         position = self._position(partition, restored.marker)
-        self._decisions.restored(partition, position)
+        self._commands.restored(partition, position, restored.journal)
         self._durable[partition] = restored.marker.position
+        self._rebuilt_to[partition] = restored.marker.rebuilt_to
         if restored.marker.bundles != self._bundles:
             self.discarded.append(partition)
             self._undurable[partition] = dict.fromkeys(restored.rows)

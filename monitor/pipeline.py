@@ -122,6 +122,15 @@ class Pipeline:
         self._dirty: set[str] = set()
 
     @property
+    def rebuilding(self) -> bool:
+        """True while the state is rebuilt after it was lost: events say so, beside their data."""
+        return self._origin.rebuilt
+
+    @rebuilding.setter
+    def rebuilding(self, yes: bool) -> None:
+        self._origin = self._origin._replace(rebuilt=yes)
+
+    @property
     def assets(self) -> dict[str, str]:
         """Asset class by asset, of all assets seen."""
         return dict(self._class_of)

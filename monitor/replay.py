@@ -12,10 +12,10 @@ import numpy as np
 from connectors.ports import Source
 from connectors.records import Channel, OutRecord
 from monitor.checkpoint import MemoryCheckpoint
+from monitor.commands import Commands
 from monitor.engine import Engine, Step
 from monitor.evaluation.incident_log import Incident, incidents_from_alerts
 from monitor.pipeline import Pipeline
-from monitor.thresholds.decisions import Decisions
 from monitor.trace import Trace, joined
 
 
@@ -76,7 +76,7 @@ def replay(
     pipeline_of: Callable[[int], Pipeline],
     bundles: Mapping[str, str],
     *,
-    decisions: Decisions | None = None,
+    commands: Commands | None = None,
     pace: Callable[[Step], None] | None = None,
 ) -> Replayed:
     """Run a source to its end.
@@ -85,11 +85,11 @@ def replay(
         source: recorded data.
         pipeline_of: makes the empty pipeline of a partition.
         bundles: bundle id by asset class.
-        decisions: persons' decisions, by event time.
+        commands: what enters from the side: decisions by event time, or an exported journal.
         pace: called after every step; may wait, to replay at a chosen speed.
     """
     sink = _Collected()
-    engine = Engine(source, MemoryCheckpoint(sink), pipeline_of, bundles, decisions)
+    engine = Engine(source, MemoryCheckpoint(sink), pipeline_of, bundles, commands)
     engine.open("earliest")
     traces: dict[str, list[Trace]] = {}
     counts: Counter[str] = Counter()

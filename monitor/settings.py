@@ -292,7 +292,7 @@ class State(Section, frozen=True):
     """Durable state of the daemon.
 
     Attributes:
-        directory: folder of the snapshots, relative to the configuration file.
+        directory: folder of the state file, relative to the configuration file.
         interval: time between two snapshots.
         outbox: events handed to the sink without its acknowledgement, at most; then the input waits for it.
         drain: longest time that a stop may take.

@@ -12,12 +12,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from connectors.errors import Aborted, ConnectorError
-from connectors.ports import SharedSource, Start
+from connectors.ports import Rewind, SharedSource, Start
+from monitor.commands import Commands
 from monitor.engine import Engine, Step
 from monitor.errors import NuwatchError
 from monitor.pipeline import Pipeline
 from monitor.shared_checkpoint import SharedCheckpoint
-from monitor.thresholds.decisions import Decisions
 
 
 class SharedEngine(Engine):
@@ -31,7 +31,8 @@ class SharedEngine(Engine):
         pipeline_of: makes the empty pipeline of a partition.
         bundles: bundle id by asset class.
         log: a structlog logger, told of every partition that comes or goes.
-        decisions: what persons decided, by partition and position.
+        commands: what enters from the side, by partition and position.
+        warm_up_ns: see `Engine`.
     """
 
     def __init__(
@@ -41,9 +42,10 @@ class SharedEngine(Engine):
         pipeline_of: Callable[[int], Pipeline],
         bundles: Mapping[str, str],
         log: Any,
-        decisions: Decisions | None = None,
+        commands: Commands | None = None,
+        warm_up_ns: int = 0,
     ) -> None:
-        super().__init__(source, checkpoint, pipeline_of, bundles, decisions)
+        super().__init__(source, checkpoint, pipeline_of, bundles, commands, warm_up_ns)
         self._log = log
         self._shared_source = source
         self._shared_checkpoint = checkpoint
@@ -87,7 +89,7 @@ class SharedEngine(Engine):
 
     def begin(self, partition: int, position: int) -> None:
         """Make a new partition's beginning durable at once: it may move before its first record comes."""
-        self._checkpoint.commit(partition, {}, self._marker(position))
+        self._checkpoint.commit(partition, {}, self._marker(partition, position))
         self._durable[partition] = position
         self._log.info("partition_begun", partition=partition, position=position)
 
@@ -107,12 +109,13 @@ class SharedEngine(Engine):
 
     # -- memory ---------------------------------------------------------------------------------------------
 
-    def _restore(self, partition: int) -> int | None:
+    def _restore(self, partition: int) -> int | Rewind | None:
         self._let_go([partition])
         position = super()._restore(partition)
         if position is not None:
             assets = len(self.pipelines[partition].assets) if partition in self.pipelines else 0
-            self._log.info("partition_taken", partition=partition, position=position, assets=assets)
+            at = position.position if isinstance(position, Rewind) else position
+            self._log.info("partition_taken", partition=partition, position=at, assets=assets)
         return position
 
     def _begin_again(self, aborted: Aborted) -> None:

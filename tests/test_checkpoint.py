@@ -1,9 +1,7 @@
-"""Checkpoints in memory and on disk: one promise, and what the disk adds to it."""
+"""What every checkpoint promises; what the state file adds to it is in test_state_file.py."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,12 +13,11 @@ from monitor.checkpoint import (
     Checkpoint,
     Damaged,
     Entry,
-    FileCheckpoint,
     Marker,
     MemoryCheckpoint,
     Restored,
 )
-from monitor.errors import StateError
+from monitor.durable.checkpoint import SqliteCheckpoint
 from monitor.shared_checkpoint import ChangelogCheckpoint
 from tests.memory_ledger import MemoryLedger
 
@@ -56,9 +53,9 @@ class Place:
     def restarted(self) -> Checkpoint:
         if self._kind == "changelog":
             self._open = ChangelogCheckpoint(MemoryLedger(self.sink, self._rows))
-        elif self._kind == "file":
+        elif self._kind == "sqlite":
             self.stop()
-            self._open = FileCheckpoint(self._folder, self.sink)
+            self._open = SqliteCheckpoint(self._folder, self.sink)
         elif self._open is None:
             self._open = MemoryCheckpoint(self.sink)
         return self._open
@@ -68,14 +65,11 @@ class Place:
             self._open.close()
 
 
-@pytest.fixture(params=["memory", "file", "changelog"])
+@pytest.fixture(params=["memory", "sqlite", "changelog"])
 def place(request: pytest.FixtureRequest, tmp_path: Path):
     made = Place(request.param, tmp_path / "state")
     yield made
     made.stop()
-
-
-# -- one suite for all ---------------------------------------------------------------------------------------
 
 
 def test_a_partition_without_a_commit_has_nothing_to_restore(place: Place) -> None:
@@ -207,175 +201,3 @@ def test_closing_twice_is_closing_once(place: Place) -> None:
     checkpoint = place.restarted()
     checkpoint.close()
     checkpoint.close()
-
-
-# -- on disk --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def opened(tmp_path: Path):
-    """Opens file checkpoints on `tmp_path`, and closes them."""
-    made: list[FileCheckpoint] = []
-
-    def make(sink: MemorySink | None = None) -> FileCheckpoint:
-        for one in made:
-            one.close()
-        made.append(FileCheckpoint(tmp_path, sink or MemorySink()))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
-
-
-Opened = Callable[..., FileCheckpoint]
-
-
-class Crash(BaseException):
-    """The process is gone: nothing of ours may catch it."""
-
-
-@pytest.mark.parametrize("call", ["replace", "fsync"])
-def test_a_crash_before_the_rename_leaves_the_old_snapshot(
-    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
-    checkpoint = opened()
-    checkpoint.commit(0, {"a": b"1"}, Marker(1, BUNDLES))
-    before = (tmp_path / "partition-0.snapshot").read_bytes()
-
-    def crash(*_: object) -> None:
-        raise Crash
-
-    with monkeypatch.context() as patch:
-        patch.setattr(*{"fsync": (os, "fsync", crash), "replace": (Path, "replace", crash)}[call])
-        with pytest.raises(Crash):
-            checkpoint.commit(0, {"a": b"2"}, Marker(2, BUNDLES))
-    assert (tmp_path / "partition-0.tmp").exists()
-    assert (tmp_path / "partition-0.snapshot").read_bytes() == before
-
-    again = opened()
-    restored = restored_of(again, 0)
-    assert (restored.rows, restored.marker.position) == ({"a": b"1"}, 1)
-    again.commit(0, {"a": b"3"}, Marker(3, BUNDLES))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["lock", "partition-0.snapshot"]
-
-
-def test_the_new_snapshot_is_on_disk_before_it_takes_the_old_ones_name(
-    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    order: list[str] = []
-    sync, replace = os.fsync, Path.replace
-
-    def noted_sync(descriptor: int) -> None:
-        order.append("sync " + Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
-        sync(descriptor)
-
-    def noted_replace(self: Path, target: Path) -> Path:
-        order.append(f"rename {self.name} {Path(target).name}")
-        return replace(self, target)
-
-    checkpoint = opened()
-    monkeypatch.setattr(os, "fsync", noted_sync)
-    monkeypatch.setattr(Path, "replace", noted_replace)
-    checkpoint.commit(0, {}, Marker(1, BUNDLES))
-    assert order == [
-        "sync partition-0.tmp",
-        "rename partition-0.tmp partition-0.snapshot",
-        f"sync {tmp_path.name}",
-    ]
-
-
-def damaged(raw: bytes) -> dict[str, bytes]:
-    middle = len(raw) // 2
-    return {
-        "one bit": raw[:middle] + bytes([raw[middle] ^ 1]) + raw[middle + 1 :],
-        "cut": raw[:-1],
-        "header only": raw[: len(b"nuwatch snapshot 1\n")],
-        "longer": raw + b"\x00",
-    }
-
-
-@pytest.mark.parametrize("damage", ["one bit", "cut", "header only", "longer"])
-def test_a_damaged_snapshot_is_refused_with_what_to_do(tmp_path: Path, opened: Opened, damage: str) -> None:
-    opened().commit(0, {"plant/0": b"x" * 100}, Marker(1, BUNDLES))
-    path = tmp_path / "partition-0.snapshot"
-    path.write_bytes(damaged(path.read_bytes())[damage])
-    with pytest.raises(StateError, match="checksum") as caught:
-        opened().restore(0)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert "hint: move the file away" in str(caught.value)
-    assert caught.value.exit_code == 74
-
-
-@pytest.mark.parametrize("raw", [b"", b"nuwatch snapshot 2\n" + b"\x00" * 40, b"PK\x03\x04"])
-def test_a_foreign_format_is_refused_with_what_to_do(tmp_path: Path, opened: Opened, raw: bytes) -> None:
-    path = tmp_path / "partition-0.snapshot"
-    path.write_bytes(raw)
-    with pytest.raises(StateError, match=r"expected a snapshot of format 1, got .*hint: move the file away"):
-        opened().restore(0)
-    assert path.read_bytes() == raw
-
-
-def test_a_second_daemon_on_the_same_folder_is_refused(tmp_path: Path, opened: Opened) -> None:
-    first = opened()
-    with pytest.raises(StateError, match="another nuwatch uses this state folder") as caught:
-        FileCheckpoint(tmp_path, MemorySink())
-    assert str(tmp_path) in str(caught.value)
-    first.close()
-    FileCheckpoint(tmp_path, MemorySink()).close()
-
-
-def test_a_sink_that_cannot_be_reached_leaves_the_folder_free(tmp_path: Path) -> None:
-    class Gone(MemorySink):
-        def open(self) -> dict[str, int]:
-            raise SinkError("no broker")
-
-    with pytest.raises(SinkError, match="no broker") as caught:
-        FileCheckpoint(tmp_path, Gone())
-    FileCheckpoint(tmp_path, MemorySink()).close()
-    assert "no broker" in str(caught.value)
-
-
-def test_a_state_folder_that_is_a_file_is_a_state_error(tmp_path: Path) -> None:
-    (tmp_path / "state").write_text("mine")
-    with pytest.raises(StateError, match="cannot use the state folder") as caught:
-        FileCheckpoint(tmp_path / "state", MemorySink())
-    assert caught.value.exit_code == 74
-    assert (tmp_path / "state").read_text() == "mine"
-
-
-def test_a_read_only_folder_is_a_state_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read_only(self: Path, *_: object) -> None:
-        raise OSError(30, "Read-only file system", str(self))  # modes do not hold the superuser back
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", read_only)
-        with pytest.raises(StateError, match="cannot use the state folder: Read-only file system") as caught:
-            FileCheckpoint(tmp_path, MemorySink())
-    assert caught.value.exit_code == 74
-
-
-def test_a_disk_that_takes_no_more_is_a_state_error_and_the_next_commit_loses_nothing(
-    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    checkpoint = opened()
-    checkpoint.commit(0, {"a": b"1"}, Marker(1, BUNDLES))
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        with pytest.raises(StateError, match="No space left on device") as caught:
-            checkpoint.commit(0, {"b": b"2"}, Marker(2, BUNDLES))
-    assert caught.value.exit_code == 74
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["lock", "partition-0.snapshot"]
-    checkpoint.commit(0, {"c": b"3"}, Marker(3, BUNDLES))
-    restored = restored_of(opened(), 0)
-    assert restored.rows == {"a": b"1", "b": b"2", "c": b"3"}
-
-
-def test_a_snapshot_that_cannot_be_read_is_a_state_error(tmp_path: Path, opened: Opened) -> None:
-    (tmp_path / "partition-0.snapshot").mkdir()
-    with pytest.raises(StateError, match="cannot read the snapshot"):
-        opened().restore(0)

@@ -13,7 +13,7 @@ from connectors.codec import Codec
 from connectors.file_sink import FilesSink, FilesSinkSettings
 from connectors.files import FilesSource, FilesSourceSettings
 from connectors.memory import MemorySink, MemorySource
-from connectors.ports import Sink, Source, Start
+from connectors.ports import Rewind, Sink, Source, Start
 from connectors.records import Channel, Context, OutRecord, Polled, RawRecord, Reason
 from tests.payloads import LAYOUT
 
@@ -129,6 +129,25 @@ def _kafka_source(request: pytest.FixtureRequest) -> MakeSource:
 def test_every_source_gives_the_same_rows_bit_for_bit(make_source: MakeSource) -> None:
     source = opened(make_source())
     assert rows(drained(source)) == EXPECTED
+    source.close()
+
+
+@pytest.mark.parametrize("seconds", [0, 10, 1000])
+def test_a_rewound_partition_begins_so_much_earlier_and_misses_nothing_from_there(
+    make_source: MakeSource, seconds: int
+) -> None:
+    """It stood at 40, a second a record; records are stamped with their event time. Files begin at their beginning."""
+    first = opened(make_source())
+    whole = drained(first)
+    first.close()
+    stood = whole[len(whole) // 2].position
+    at_stood = [row[1] for row in rows(whole) if row[1] < FIRST_MS * 10**6 + stood * 10**9]
+    source = make_source()
+    source.open(lambda _: Rewind(stood, seconds * 10**9), "latest")
+    found = rows(drained(source))
+    assert found == EXPECTED[len(EXPECTED) - len(found) :]
+    assert min(row[1] for row in found) <= max(max(at_stood) - seconds * 10**9, FIRST_MS * 10**6)
+    assert source.rewound.get(0, stood) == stood
     source.close()
 
 

@@ -11,17 +11,16 @@ import msgspec
 import numpy as np
 import pytest
 
+from connectors.memory import MemorySink
 from connectors.records import Batch, Polled, RawRecord, Reason, Rejected
+from monitor.checkpoint import Entry, Marker, MemoryCheckpoint, Restored
+from monitor.commands import NoCommands, Piece, TimedDecisions
 from monitor.errors import ConfigurationError, StateError
+from monitor.journal import FolderInbox, JournalledCommands, command_of
 from monitor.thresholds.adaptation_events import Command
 from monitor.thresholds.decisions import (
     INBOX,
-    JOURNAL,
     Decision,
-    JournalledDecisions,
-    NoDecisions,
-    Piece,
-    TimedDecisions,
     append_decision,
     parse_decision,
     read_decisions,
@@ -60,7 +59,7 @@ def told(pieces: Iterable[Piece]) -> list[Event]:
     """What the fold would see, in order: decisions, and offsets of rows and rejected records."""
     events: list[Event] = []
     for piece in pieces:
-        events += [("decision", one) for one in piece.decisions]
+        events += [("decision", one) for one in piece.acting]
         offsets = [int(o) for batch in piece.polled.batches for o in batch.offset]
         offsets += [rejected.record.offset for rejected in piece.polled.rejected]
         events += [("row", offset) for offset in sorted(offsets)]
@@ -81,7 +80,7 @@ def test_start_is_the_time_that_decisions_of_these_tests_count_from() -> None:
 
 def test_without_decisions_a_poll_is_one_piece() -> None:
     (polled,) = polls()
-    assert list(NoDecisions().pieces(polled, KNOWN)) == [Piece((), polled)]
+    assert list(NoCommands().pieces(polled, KNOWN)) == [Piece((), polled)]
     assert list(TimedDecisions([]).pieces(polled, KNOWN)) == [Piece((), polled)]
 
 
@@ -107,7 +106,7 @@ def test_decisions_at_one_place_act_in_order_of_their_time() -> None:
     first, second = decision(3.1, action="approve"), decision(3.2, action="rollback")
     timed = TimedDecisions([second, first])
     (polled,) = polls()
-    acting = [list(piece.decisions) for piece in timed.pieces(polled, {}) if piece.decisions]
+    acting = [list(piece.acting) for piece in timed.pieces(polled, {}) if piece.acting]
     assert acting == [[first, second]]
 
 
@@ -139,22 +138,45 @@ def test_pieces_add_up_to_the_poll_with_its_counts_and_rejected_records_once() -
 # -- by the journal -------------------------------------------------------------------------------------------
 
 
-def journal(folder: Path) -> list[dict[str, object]]:
-    path = folder / JOURNAL
-    return [msgspec.json.decode(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+class Life:
+    """One process after another on the same state folder; the journal is what they have in common."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._checkpoint = MemoryCheckpoint(MemorySink())
+        for partition in range(2):
+            self._checkpoint.commit(partition, {}, Marker(0, {}))
+
+    def begun(self, position: int | None = 0) -> JournalledCommands:
+        """A new process, whose partitions were restored at this position."""
+        commands = JournalledCommands([FolderInbox(self._folder)], self._checkpoint.journal)
+        for partition in range(2):
+            commands.restored(partition, position, self.journal(partition))
+        return commands
+
+    def journal(self, partition: int = 0) -> tuple[Entry, ...]:
+        restored = self._checkpoint.restore(partition)
+        assert isinstance(restored, Restored)
+        return restored.journal
 
 
-def test_a_decision_acts_before_the_next_records_and_is_journalled_before_it_acts(tmp_path: Path) -> None:
-    decisions = JournalledDecisions(tmp_path)
+@pytest.fixture
+def life(tmp_path: Path) -> Life:
+    return Life(tmp_path)
+
+
+def test_a_decision_acts_before_the_next_records_and_is_journalled_before_it_acts(
+    tmp_path: Path, life: Life
+) -> None:
+    decisions = life.begun()
     first, second, third = polls((6, 12))
     assert told(decisions.pieces(first, KNOWN)) == [("row", n) for n in range(6)]
     one = decision(1000)
     append_decision(tmp_path, one)
     acting = decisions.pieces(second, KNOWN)
     before = next(acting)
-    assert journal(tmp_path) == [
-        {"partition": 0, "position": 6, "line": 0, "decision": msgspec.to_builtins(one)}
-    ]
+    (entry,) = life.journal()
+    assert (entry.position, entry.id, command_of(entry)) == (6, "decisions.jsonl:0", one)
     assert acted_before(told([before, *acting]), one) == 6
     assert told(decisions.pieces(third, KNOWN)) == [("row", n) for n in range(12, 24)]
 
@@ -162,9 +184,9 @@ def test_a_decision_acts_before_the_next_records_and_is_journalled_before_it_act
 @pytest.mark.parametrize("snapshot", range(0, 2 * ROWS + 1, 3))
 @pytest.mark.parametrize("cuts", CUTS)
 def test_after_a_restart_a_decision_is_repeated_at_the_same_offset_or_is_in_the_snapshot(
-    tmp_path: Path, snapshot: int, cuts: tuple[int, ...]
+    tmp_path: Path, life: Life, snapshot: int, cuts: tuple[int, ...]
 ) -> None:
-    live = JournalledDecisions(tmp_path)
+    live = life.begun()
     one, two = decision(1), decision(2, B, "reject")
     append_decision(tmp_path, one)
     first, second = polls((10,))
@@ -174,8 +196,7 @@ def test_after_a_restart_a_decision_is_repeated_at_the_same_offset_or_is_in_the_
     assert acted_before(events, one) == 0
     assert acted_before(events, two) == 10
 
-    again = JournalledDecisions(tmp_path)
-    again.restored(0, snapshot)
+    again = life.begun(snapshot)
     rest = [p for p in polls(tuple(sorted({*cuts, snapshot} - {0, 2 * ROWS}))) if p.position > snapshot]
     repeated = told(piece for polled in rest for piece in again.pieces(polled, KNOWN))
     behind = events.index(("row", snapshot)) if snapshot < 2 * ROWS else len(events)
@@ -183,55 +204,54 @@ def test_after_a_restart_a_decision_is_repeated_at_the_same_offset_or_is_in_the_
     if snapshot in (0, 10):  # a snapshot is taken between two polls: what acts here is not yet in it
         expected = [("decision", {0: one, 10: two}[snapshot]), *expected]
     assert repeated == expected
-    assert len(journal(tmp_path)) == 2
+    assert len(life.journal()) == 2
 
 
-def test_a_decision_waits_until_the_partition_has_seen_its_asset(tmp_path: Path) -> None:
-    decisions = JournalledDecisions(tmp_path)
+def test_a_decision_waits_until_the_partition_has_seen_its_asset(tmp_path: Path, life: Life) -> None:
+    decisions = life.begun()
     one = decision(1, B)
     append_decision(tmp_path, one)
     first, second, third = polls((4, 8))
     assert [e for e in told(decisions.pieces(first, {A: "unit"})) if e[0] == "decision"] == []
-    assert journal(tmp_path) == []
+    assert life.journal() == ()
     assert acted_before(told(decisions.pieces(second, KNOWN)), one) == 4
     assert [e for e in told(decisions.pieces(third, KNOWN)) if e[0] == "decision"] == []
 
 
-def test_a_waiting_decision_survives_a_restart(tmp_path: Path) -> None:
+def test_a_waiting_decision_survives_a_restart(tmp_path: Path, life: Life) -> None:
     append_decision(tmp_path, decision(1, B))
     first, second = polls((4,))
-    list(JournalledDecisions(tmp_path).pieces(first, {A: "unit"}))
-    again = JournalledDecisions(tmp_path)
-    again.restored(0, 4)
+    list(life.begun().pieces(first, {A: "unit"}))
+    again = life.begun(4)
     assert acted_before(told(again.pieces(second, KNOWN)), decision(1, B)) == 4
 
 
-def test_a_decision_acts_on_the_partition_that_knows_its_asset_only(tmp_path: Path) -> None:
-    decisions = JournalledDecisions(tmp_path)
+def test_a_decision_acts_on_the_partition_that_knows_its_asset_only(tmp_path: Path, life: Life) -> None:
+    decisions = life.begun()
     append_decision(tmp_path, decision(1, B))
     (first,) = polls()
     other = first._replace(partition=1)
     assert [e for e in told(decisions.pieces(first, {A: "unit"})) if e[0] == "decision"] == []
     assert acted_before(told(decisions.pieces(other, {B: "unit"})), decision(1, B)) == 0
-    assert [entry["partition"] for entry in journal(tmp_path)] == [1]
+    assert [len(life.journal(partition)) for partition in range(2)] == [0, 1]
 
-    again = JournalledDecisions(tmp_path)
+    again = life.begun()
     assert [e for e in told(again.pieces(first, {})) if e[0] == "decision"] == []
     assert acted_before(told(again.pieces(other, {})), decision(1, B)) == 0
 
 
-def test_a_decision_waits_for_a_poll_that_brings_records(tmp_path: Path) -> None:
-    decisions = JournalledDecisions(tmp_path)
+def test_a_decision_waits_for_a_poll_that_brings_records(tmp_path: Path, life: Life) -> None:
+    decisions = life.begun()
     append_decision(tmp_path, decision(1))
     assert told(decisions.pieces(Polled(0, 0, ()), KNOWN)) == []
-    assert journal(tmp_path) == []
+    assert life.journal() == ()
     rejected = Rejected(RawRecord(0, 4, None, None), Reason.EMPTY, "")
     events = told(decisions.pieces(Polled(0, 5, (), (rejected,), 1), KNOWN))
     assert events == [("decision", decision(1)), ("row", 4)]
 
 
-def test_a_half_written_line_waits_for_its_rest(tmp_path: Path) -> None:
-    decisions = JournalledDecisions(tmp_path)
+def test_a_half_written_line_waits_for_its_rest(tmp_path: Path, life: Life) -> None:
+    decisions = life.begun()
     whole = msgspec.json.encode(decision(1)) + b"\n"
     inbox = tmp_path / INBOX
     first, second, third = polls((4, 8))
@@ -239,10 +259,13 @@ def test_a_half_written_line_waits_for_its_rest(tmp_path: Path) -> None:
     assert [e for e in told(decisions.pieces(first, KNOWN)) if e[0] == "decision"] == []
     inbox.write_bytes(whole + b"\n" + whole[:-1])
     assert acted_before(told(decisions.pieces(second, KNOWN)), decision(1)) == 4
-    assert [entry["line"] for entry in journal(tmp_path)] == [0]
+    assert [entry.id for entry in life.journal()] == ["decisions.jsonl:0"]
     inbox.write_bytes(whole + b"\n" + whole)
     list(decisions.pieces(third, KNOWN))
-    assert [(entry["line"], entry["position"]) for entry in journal(tmp_path)] == [(0, 4), (2, 8)]
+    assert [(entry.id, entry.position) for entry in life.journal()] == [
+        ("decisions.jsonl:0", 4),
+        ("decisions.jsonl:2", 8),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -258,49 +281,59 @@ def test_a_half_written_line_waits_for_its_rest(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_broken_line_is_refused_with_its_file_and_line(tmp_path: Path, line: bytes, said: str) -> None:
+def test_a_broken_line_is_refused_with_its_file_and_line_and_the_others_act(
+    tmp_path: Path, life: Life, line: bytes, said: str
+) -> None:
     append_decision(tmp_path, decision(1))
     with (tmp_path / INBOX).open("ab") as file:
         file.write(line + b"\n")
-    with pytest.raises(ConfigurationError) as caught:
-        list(JournalledDecisions(tmp_path).pieces(polls()[0], KNOWN))
-    assert str(caught.value).startswith(f"{tmp_path / INBOX}:2: expected a decision: ")
-    assert said in str(caught.value)
-    assert journal(tmp_path) == []
-
-
-@pytest.mark.parametrize("kept", [1, 40, -1])
-def test_a_journal_line_that_a_crash_cut_short_is_taken_up_anew_and_harms_no_later_one(
-    tmp_path: Path, kept: int
-) -> None:
-    append_decision(tmp_path, decision(1))
-    first, second = polls((8,))
-    list(JournalledDecisions(tmp_path).pieces(first, KNOWN))
-    whole = (tmp_path / JOURNAL).read_bytes()
-    (tmp_path / JOURNAL).write_bytes(whole[:kept])
-
-    again = JournalledDecisions(tmp_path)
-    again.restored(0, 0)
-    assert acted_before(told(again.pieces(first, KNOWN)), decision(1)) == 0
     append_decision(tmp_path, decision(2, B))
-    assert acted_before(told(again.pieces(second, KNOWN)), decision(2, B)) == 8
+    commands = life.begun()
+    events = told(commands.pieces(polls()[0], KNOWN))
+    assert [value for kind, value in events if kind == "decision"] == [decision(1), decision(2, B)]
+    (why,) = commands.refused()
+    assert why.startswith(f"{tmp_path / INBOX}:2: expected a decision: ")
+    assert said in why
+    assert commands.refused() == []
+    assert [entry.id for entry in life.journal()] == ["decisions.jsonl:0", "decisions.jsonl:2"]
 
-    once_more = JournalledDecisions(tmp_path)
-    once_more.restored(0, 0)
-    events = told(piece for polled in (first, second) for piece in once_more.pieces(polled, KNOWN))
-    assert acted_before(events, decision(1)) == 0
-    assert acted_before(events, decision(2, B)) == 8
 
+def test_a_decision_that_cannot_be_journalled_does_not_act(tmp_path: Path) -> None:
+    def full(*_: object) -> None:
+        raise StateError("no space")
 
-def test_a_damaged_journal_is_a_state_error_with_its_file_and_line(tmp_path: Path) -> None:
     append_decision(tmp_path, decision(1))
-    list(JournalledDecisions(tmp_path).pieces(polls()[0], KNOWN))
-    with (tmp_path / JOURNAL).open("ab") as file:
-        file.write(b"{]\n")
-    with pytest.raises(StateError) as caught:
-        JournalledDecisions(tmp_path)
-    assert str(caught.value).startswith(f"{tmp_path / JOURNAL}:2: ")
-    assert "hint: " in str(caught.value)
+    with pytest.raises(StateError, match="no space"):
+        next(JournalledCommands([FolderInbox(tmp_path)], full).pieces(polls()[0], KNOWN))
+
+
+def test_a_partition_that_is_rebuilt_repeats_what_was_journalled_from_where_it_begins(
+    tmp_path: Path, life: Life
+) -> None:
+    live = life.begun()
+    first, second, third = polls((4, 12))
+    append_decision(tmp_path, decision(1))
+    list(live.pieces(first, KNOWN))
+    list(live.pieces(second, KNOWN))
+    append_decision(tmp_path, decision(2, B))
+    list(live.pieces(third, KNOWN))
+    events = told(life.begun(None).pieces(third, KNOWN))
+    assert [value for kind, value in events if kind == "decision"] == [decision(2, B)]
+    events = told(life.begun(None).pieces(first, KNOWN))
+    assert acted_before(events, decision(1)) == 0
+
+
+def test_two_equal_decisions_act_twice(tmp_path: Path, life: Life) -> None:
+    append_decision(tmp_path, decision(1))
+    append_decision(tmp_path, decision(1))
+    events = told(life.begun().pieces(polls()[0], KNOWN))
+    assert [value for kind, value in events if kind == "decision"] == [decision(1)] * 2
+
+
+def test_a_journalled_command_of_another_version_is_a_state_error() -> None:
+    for content in (b'{"something": 1}', b"{", b'{"decision": {"asset": 1}}'):
+        with pytest.raises(StateError, match="journal entry it: "):
+            command_of(Entry(0, "it", content))
 
 
 # -- files ----------------------------------------------------------------------------------------------------

@@ -13,16 +13,16 @@ from connectors.errors import SinkError
 from connectors.memory import MemorySink, MemorySource
 from connectors.ports import Source
 from connectors.records import Batch, Channel, OutRecord, RawRecord
-from monitor.checkpoint import Checkpoint, FileCheckpoint, Marker, MemoryCheckpoint
+from monitor.checkpoint import Checkpoint, Marker, MemoryCheckpoint
+from monitor.commands import Commands, TimedDecisions
 from monitor.connect import layout_of
+from monitor.durable.checkpoint import SqliteCheckpoint
 from monitor.engine import Engine
 from monitor.errors import ConfigurationError, StateError
+from monitor.journal import FolderInbox, JournalledCommands
 from monitor.quantities import iso_time
 from monitor.thresholds.decisions import (
     Decision,
-    Decisions,
-    JournalledDecisions,
-    TimedDecisions,
     append_decision,
 )
 from tests.worlds import SECOND, START, World, autoregressive, batch_of, configuration_text, world
@@ -67,12 +67,10 @@ def engine(
     trained: World,
     source: Source,
     checkpoint: Checkpoint,
-    decisions: Decisions | None = None,
+    commands: Commands | None = None,
     bundle: str | None = None,
 ) -> Engine:
-    made = Engine(
-        source, checkpoint, trained.pipeline, {"unit": bundle or trained.model.bundle_id}, decisions
-    )
+    made = Engine(source, checkpoint, trained.pipeline, {"unit": bundle or trained.model.bundle_id}, commands)
     made.open("earliest")
     return made
 
@@ -84,9 +82,9 @@ def finish(running: Engine) -> None:
     running.close()
 
 
-def undisturbed(trained: World, stream: Batch, decisions: Decisions | None = None) -> list[OutRecord]:
+def undisturbed(trained: World, stream: Batch, commands: Commands | None = None) -> list[OutRecord]:
     sink = MemorySink()
-    finish(engine(trained, MemorySource([stream], cuts=(CUT,)), MemoryCheckpoint(sink), decisions))
+    finish(engine(trained, MemorySource([stream], cuts=(CUT,)), MemoryCheckpoint(sink), commands))
     return contents(sink)
 
 
@@ -123,14 +121,14 @@ def test_a_crash_at_any_poll_changes_nothing_of_what_is_published(
     """The snapshot lies two polls before the crash; the next life cuts the stream otherwise."""
     sink = sink_kind()
     source = MemorySource([stream], cuts=(CUT,))
-    first = engine(trained, source, FileCheckpoint(tmp_path, sink))
+    first = engine(trained, source, SqliteCheckpoint(tmp_path, sink))
     for poll in range(1, crash + 1):
         first.step(0.0)
         if poll == max(1, crash - 2):
             first.snapshot()
             assert source.committed == {0: poll * CUT}
     first.close()  # nothing but the lock is let go: no snapshot
-    finish(engine(trained, MemorySource([stream], cuts=(7, 90, 31)), FileCheckpoint(tmp_path, sink)))
+    finish(engine(trained, MemorySource([stream], cuts=(7, 90, 31)), SqliteCheckpoint(tmp_path, sink)))
     assert contents(sink) == expected
 
 
@@ -139,11 +137,11 @@ def test_a_crash_before_the_first_snapshot_publishes_nothing_twice(
     trained: World, stream: Batch, expected: list[OutRecord], tmp_path: Path, polls: int
 ) -> None:
     sink = EagerSink()
-    first = engine(trained, MemorySource([stream], cuts=(CUT,)), FileCheckpoint(tmp_path, sink))
+    first = engine(trained, MemorySource([stream], cuts=(CUT,)), SqliteCheckpoint(tmp_path, sink))
     for _ in range(polls):
         first.step(0.0)
     first.close()
-    finish(engine(trained, MemorySource([stream], cuts=(CUT,)), FileCheckpoint(tmp_path, sink)))
+    finish(engine(trained, MemorySource([stream], cuts=(CUT,)), SqliteCheckpoint(tmp_path, sink)))
     assert contents(sink) == expected
 
 
@@ -152,12 +150,12 @@ def test_crash_after_crash_nothing_is_lost_and_nothing_is_published_twice(
 ) -> None:
     sink = EagerSink()
     for _ in range(POLLS):
-        running = engine(trained, MemorySource([stream], cuts=(CUT,)), FileCheckpoint(tmp_path, sink))
+        running = engine(trained, MemorySource([stream], cuts=(CUT,)), SqliteCheckpoint(tmp_path, sink))
         running.step(0.0)
         running.snapshot()
         running.step(0.0)
         running.close()
-    finish(engine(trained, MemorySource([stream], cuts=(CUT,)), FileCheckpoint(tmp_path, sink)))
+    finish(engine(trained, MemorySource([stream], cuts=(CUT,)), SqliteCheckpoint(tmp_path, sink)))
     assert contents(sink) == expected
 
 
@@ -169,14 +167,16 @@ def test_records_through_the_codec_survive_a_crash_too(trained: World, stream: B
     finish(engine(trained, MemorySource(records, layout, cuts=(50,)), MemoryCheckpoint(whole)))
     assert {record.channel for record in whole.records} >= {Channel.ALERTS, Channel.DEAD_LETTER}
 
-    first = engine(trained, MemorySource(records, layout, cuts=(50,)), FileCheckpoint(tmp_path, sink))
+    first = engine(trained, MemorySource(records, layout, cuts=(50,)), SqliteCheckpoint(tmp_path, sink))
     for _ in range(4):
         first.step(0.0)
     first.snapshot()
     first.step(0.0)
     first.close()
-    assert {p.name for p in tmp_path.glob("*.snapshot")} == {"partition-0.snapshot", "partition-1.snapshot"}
-    finish(engine(trained, MemorySource(records, layout, cuts=(33,)), FileCheckpoint(tmp_path, sink)))
+    second = SqliteCheckpoint(tmp_path, EagerSink())
+    assert [second.restore(partition) is not None for partition in range(3)] == [True, True, False]
+    second.close()
+    finish(engine(trained, MemorySource(records, layout, cuts=(33,)), SqliteCheckpoint(tmp_path, sink)))
     assert contents(sink) == contents(whole)
 
 
@@ -219,7 +219,7 @@ def test_a_snapshot_that_the_sink_refused_can_be_repeated_without_losing_state(
     trained: World, stream: Batch, expected: list[OutRecord], tmp_path: Path
 ) -> None:
     sink = MemorySink()
-    running = engine(trained, MemorySource([stream], cuts=(CUT,)), FileCheckpoint(tmp_path, sink))
+    running = engine(trained, MemorySource([stream], cuts=(CUT,)), SqliteCheckpoint(tmp_path, sink))
     for _ in range(5):
         running.step(0.0)
     sink.failure = SinkError("not now")
@@ -227,7 +227,7 @@ def test_a_snapshot_that_the_sink_refused_can_be_repeated_without_losing_state(
         running.snapshot()
     running.snapshot()
     running.close()
-    finish(engine(trained, MemorySource([stream], cuts=(CUT,)), FileCheckpoint(tmp_path, sink)))
+    finish(engine(trained, MemorySource([stream], cuts=(CUT,)), SqliteCheckpoint(tmp_path, sink)))
     assert contents(sink) == expected
 
 
@@ -258,7 +258,7 @@ def test_an_asset_on_two_partitions_stops_the_engine_with_an_explanation(
         for n, record in enumerate(records)
     ]
     running = engine(
-        trained, MemorySource(moved, layout_of(trained.settings)), FileCheckpoint(tmp_path, MemorySink())
+        trained, MemorySource(moved, layout_of(trained.settings)), SqliteCheckpoint(tmp_path, MemorySink())
     )
     with pytest.raises(ConfigurationError, match="got records on partitions 0 and 5") as caught:
         finish(running)
@@ -271,7 +271,7 @@ def test_an_asset_on_two_partitions_stops_the_engine_with_an_explanation(
 
 
 def stopped_half_way(trained: World, stream: Batch, folder: Path, sink: MemorySink) -> None:
-    running = engine(trained, MemorySource([stream], cuts=(CUT,)), FileCheckpoint(folder, sink))
+    running = engine(trained, MemorySource([stream], cuts=(CUT,)), SqliteCheckpoint(folder, sink))
     for _ in range(POLLS // 2):
         running.step(0.0)
     running.snapshot()
@@ -285,7 +285,7 @@ def test_state_of_another_bundle_is_discarded_and_reported_and_the_position_kept
     stopped_half_way(trained, stream, tmp_path, sink)
     before = len(sink.records)
     source = MemorySource([stream], cuts=(CUT,))
-    running = engine(trained, source, FileCheckpoint(tmp_path, sink), bundle="another")
+    running = engine(trained, source, SqliteCheckpoint(tmp_path, sink), bundle="another")
     assert running.discarded == [0]
     assert running.pipelines == {}
     assert source.lag == 2 * ROWS - (POLLS // 2) * CUT
@@ -297,7 +297,7 @@ def test_state_of_another_bundle_is_discarded_and_reported_and_the_position_kept
     fresh.open(START + (POLLS // 2) * CUT // 2 * SECOND)
     finish(fresh)
     assert sink.records[before:] == alone.records
-    again = engine(trained, MemorySource([stream]), FileCheckpoint(tmp_path, sink), bundle="another")
+    again = engine(trained, MemorySource([stream]), SqliteCheckpoint(tmp_path, sink), bundle="another")
     assert again.discarded == []
     again.close()
 
@@ -306,8 +306,8 @@ def test_discarded_state_of_records_is_reported_once_a_partition(
     trained: World, stream: Batch, tmp_path: Path
 ) -> None:
     records, layout = raw(stream, trained)[:120], layout_of(trained.settings)
-    finish(engine(trained, MemorySource(records, layout), FileCheckpoint(tmp_path, MemorySink())))
-    checkpoint = FileCheckpoint(tmp_path, MemorySink())
+    finish(engine(trained, MemorySource(records, layout), SqliteCheckpoint(tmp_path, MemorySink())))
+    checkpoint = SqliteCheckpoint(tmp_path, MemorySink())
     running = engine(trained, MemorySource(records, layout), checkpoint, bundle="another")
     assert running.discarded == [0, 1]
     running.close()
@@ -317,12 +317,12 @@ def test_state_that_does_not_fit_the_configuration_is_a_state_error(
     trained: World, stream: Batch, tmp_path: Path
 ) -> None:
     sink = MemorySink()
-    checkpoint = FileCheckpoint(tmp_path, sink)
+    checkpoint = SqliteCheckpoint(tmp_path, sink)
     checkpoint.commit(
         0, {"plant/0": b"\x93\xa4unit\x00\xc4\x01x"}, Marker(40, {"unit": trained.model.bundle_id})
     )
     checkpoint.close()
-    again = FileCheckpoint(tmp_path, sink)
+    again = SqliteCheckpoint(tmp_path, sink)
     with pytest.raises(StateError, match=r"partition 0: the stored state does not fit .*hint: ") as caught:
         engine(trained, MemorySource([stream]), again)
     again.close()
@@ -342,6 +342,12 @@ def versions(records: Sequence[OutRecord]) -> list[str]:
     return [each["trigger"] for each in data if each.get("trigger", "tracking") != "tracking"]
 
 
+def engine_with_inbox(trained: World, stream: Batch, folder: Path, sink: MemorySink) -> Engine:
+    checkpoint = SqliteCheckpoint(folder, sink)
+    commands = JournalledCommands([FolderInbox(folder)], checkpoint.journal)
+    return engine(trained, MemorySource([stream], cuts=(CUT,)), checkpoint, commands)
+
+
 @pytest.mark.parametrize("crash", range(5, POLLS + 1))
 def test_a_decision_in_the_middle_is_repeated_after_a_restart(
     trained: World, stream: Batch, tmp_path: Path, crash: int
@@ -351,12 +357,7 @@ def test_a_decision_in_the_middle_is_repeated_after_a_restart(
     assert versions(expected) == ["approved"]
 
     sink = EagerSink()
-    first = engine(
-        trained,
-        MemorySource([stream], cuts=(CUT,)),
-        FileCheckpoint(tmp_path, sink),
-        JournalledDecisions(tmp_path),
-    )
+    first = engine_with_inbox(trained, stream, tmp_path, sink)
     for poll in range(1, crash + 1):
         if poll == 5:
             append_decision(tmp_path, approval(4 * CUT // 2 - 1))
@@ -364,14 +365,7 @@ def test_a_decision_in_the_middle_is_repeated_after_a_restart(
         if poll == max(1, crash - 2):
             first.snapshot()
     first.close()
-    finish(
-        engine(
-            trained,
-            MemorySource([stream], cuts=(CUT,)),
-            FileCheckpoint(tmp_path, sink),
-            JournalledDecisions(tmp_path),
-        )
-    )
+    finish(engine_with_inbox(trained, stream, tmp_path, sink))
     assert contents(sink) == expected
 
 

@@ -14,9 +14,9 @@ from connectors.codec import Codec
 from connectors.kafka import KafkaSink, KafkaSinkSettings, KafkaSource, KafkaSourceSettings, SinkTopics
 from connectors.memory import MemorySource
 from connectors.records import Channel, RawRecord
-from monitor.checkpoint import FileCheckpoint
 from monitor.configuration import parse
 from monitor.connect import layout_of
+from monitor.durable.checkpoint import SqliteCheckpoint
 from monitor.engine import Engine
 from monitor.facts import Identity
 from monitor.model import Model
@@ -149,7 +149,7 @@ def test_the_dead_letter_topic_holds_every_bad_record_with_its_reason(
     sink = KafkaSink(KafkaSinkSettings(bootstrap_servers=servers, topics=kafka_topics))
     engine = Engine(
         source,
-        FileCheckpoint(tmp_path, sink),
+        SqliteCheckpoint(tmp_path, sink),
         lambda partition: pipeline(trained, partition),
         {"unit": "bundle"},
     )

@@ -16,8 +16,9 @@ from connectors.errors import SourceError
 from connectors.kafka import KafkaSource, KafkaSourceSettings
 from connectors.memory import MemorySink, MemorySource
 from connectors.records import Batch, Channel, Input, Lost, OutRecord, Polled
-from monitor.checkpoint import Checkpoint, FileCheckpoint
+from monitor.checkpoint import Checkpoint
 from monitor.connect import layout_of
+from monitor.durable.checkpoint import SqliteCheckpoint
 from monitor.engine import Engine
 from monitor.errors import ConfigurationError
 from monitor.quantities import iso_time
@@ -89,7 +90,7 @@ def test_lost_records_are_a_data_gap_of_every_asset_with_the_offsets_until_it_is
 ) -> None:
     """Rows 40 to 69 are gone: each asset's readings of the seconds 20 to 34."""
     sink = MemorySink()
-    finish(engine(trained, Torn(stream(), Lost(40, 70)), FileCheckpoint(tmp_path, sink)))
+    finish(engine(trained, Torn(stream(), Lost(40, 70)), SqliteCheckpoint(tmp_path, sink)))
     told = gaps(sink.records)
     before, after = iso_time(START + 19 * SECOND), iso_time(START + 35 * SECOND)
     raised = [one for one in told if one["event"] == "RAISED"]
@@ -105,7 +106,7 @@ def test_lost_records_are_a_data_gap_of_every_asset_with_the_offsets_until_it_is
 
 def test_a_crash_between_telling_and_snapshot_tells_the_same_again(trained: World, tmp_path: Path) -> None:
     sink = MemorySink()
-    first = engine(trained, Torn(stream(), Lost(40, 70)), FileCheckpoint(tmp_path, sink))
+    first = engine(trained, Torn(stream(), Lost(40, 70)), SqliteCheckpoint(tmp_path, sink))
     for _ in range(4):
         first.step(0.0)
     first.snapshot()
@@ -114,11 +115,11 @@ def test_a_crash_between_telling_and_snapshot_tells_the_same_again(trained: Worl
     sink.flush(0.0)  # the broker has it, the snapshot does not
     assert len(gaps(sink.records)) >= 2
     first.close()
-    finish(engine(trained, Torn(stream(), Lost(40, 70)), FileCheckpoint(tmp_path, sink)))
+    finish(engine(trained, Torn(stream(), Lost(40, 70)), SqliteCheckpoint(tmp_path, sink)))
     ids = [record.id for record in sink.records]
     assert len(ids) == len(set(ids))
     whole = MemorySink()
-    finish(engine(trained, Torn(stream(), Lost(40, 70)), FileCheckpoint(tmp_path / "other", whole)))
+    finish(engine(trained, Torn(stream(), Lost(40, 70)), SqliteCheckpoint(tmp_path / "other", whole)))
     assert sorted(sink.records) == sorted(whole.records)
 
 
@@ -137,18 +138,20 @@ def test_a_topic_that_was_made_anew_is_read_from_its_beginning_and_told(
     trained: World, tmp_path: Path
 ) -> None:
     sink, nothing = MemorySink(), Lost(2**60, 0)
-    finish(engine(trained, Torn(stream(30), nothing, Input("t", "first", 1)), FileCheckpoint(tmp_path, sink)))
+    finish(
+        engine(trained, Torn(stream(30), nothing, Input("t", "first", 1)), SqliteCheckpoint(tmp_path, sink))
+    )
     assert gaps(sink.records) == []
     later = batch_of({f"plant/{n}": autoregressive(n, 20, 2) for n in range(2)}, START + 40 * SECOND)
     anew = Torn(later, nothing, Input("t", "second", 1))
-    finish(engine(trained, anew, FileCheckpoint(tmp_path, sink)))
+    finish(engine(trained, anew, SqliteCheckpoint(tmp_path, sink)))
     told = gaps(sink.records)
     assert [one["event"] for one in told] == ["RAISED", "RAISED", "CLEARED", "CLEARED"]
     assert all(one["lost"] == {"partition": 0, "first": 60, "end": 0} for one in told)
     assert "made anew" in told[0]["message"]
     assert anew.committed == {0: 40}
     again = Torn(later, nothing, Input("t", "second", 1))
-    finish(engine(trained, again, FileCheckpoint(tmp_path, sink)))
+    finish(engine(trained, again, SqliteCheckpoint(tmp_path, sink)))
     assert len(gaps(sink.records)) == 4, "told once"
 
 
@@ -163,14 +166,14 @@ def test_state_of_another_input_or_of_other_partitions_stops_the_start(
     trained: World, tmp_path: Path, found: Input, said: str
 ) -> None:
     sink, nothing = MemorySink(), Lost(2**60, 0)
-    finish(engine(trained, Torn(stream(), nothing, Input("t", "a", 3)), FileCheckpoint(tmp_path, sink)))
+    finish(engine(trained, Torn(stream(), nothing, Input("t", "a", 3)), SqliteCheckpoint(tmp_path, sink)))
     with pytest.raises(ConfigurationError, match=said) as stopped:
         reopened(trained, tmp_path, Torn(stream(), nothing, found), sink)
     assert stopped.value.exit_code == 78
 
 
 def reopened(trained: World, folder: Path, source: Torn, sink: MemorySink) -> None:
-    checkpoint = FileCheckpoint(folder, sink)
+    checkpoint = SqliteCheckpoint(folder, sink)
     try:
         engine(trained, source, checkpoint)
     finally:
@@ -203,7 +206,7 @@ def on_topic(
         bootstrap_servers=(broker.bootstrap,), topic=topic, group=None, check_seconds=0.3, **more
     )
     source = KafkaSource(settings, Codec(layout_of(trained.settings)))
-    checkpoint = FileCheckpoint(folder, sink)
+    checkpoint = SqliteCheckpoint(folder, sink)
     try:
         return engine(trained, source, checkpoint)
     except BaseException:

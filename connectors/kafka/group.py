@@ -15,7 +15,7 @@ kept, and the broker refuses what is written in its name.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from connectors.errors import OffsetGone, SettingsError, SinkError
@@ -23,7 +23,7 @@ from connectors.kafka import client, corrupt
 from connectors.kafka.clientlib import Consumer, KafkaError, TopicPartition, incarnation, is_stable, subscribe
 from connectors.kafka.settings import KafkaSourceSettings
 from connectors.kafka.source import KafkaSource
-from connectors.ports import Codec, Keeper, Start
+from connectors.ports import Codec, Keeper, Position, Rewind, Start
 from connectors.records import Input, Polled
 
 _SLICE_SECONDS = 0.1
@@ -47,7 +47,7 @@ class KafkaGroupSource(KafkaSource):
             raise SettingsError("a shared topic needs a `group`, and cannot have an `until`")
         super().__init__(settings, codec)
         self._keeper: Keeper | None = None
-        self._stored: Callable[[int], int | None] = _nothing
+        self._stored: Position = _nothing
         self._start: Start = "latest"
         self._arrived: set[int] = set()  # assigned, and not positioned yet
         self._member: Any = None
@@ -62,7 +62,7 @@ class KafkaGroupSource(KafkaSource):
         """See `connectors.ports.SharedSource`."""
         self._keeper = keeper
 
-    def open(self, position: Callable[[int], int | None], start: Start) -> None:
+    def open(self, position: Position, start: Start) -> None:
         """Connect; partitions come with later polls. See `connectors.ports.SharedSource`.
 
         Raises:
@@ -186,10 +186,14 @@ class KafkaGroupSource(KafkaSource):
 
     def _position_one(self, top: TopicPartition) -> None:
         consumer, partition = self._opened(), top.partition
-        stored = self._stored(partition)
+        wanted = self._stored(partition)
         first = consumer.beginning_offsets([top], timeout_ms=self._connect_ms)
         last = consumer.end_offsets([top], timeout_ms=self._connect_ms)
-        if stored is None:
+        if isinstance(wanted, Rewind):
+            stored = self._rewind(top, wanted, first[top], last[top], first[top])
+        elif wanted is not None:
+            stored = wanted
+        else:
             stored = self._begin(top, self._offsets_at(self._start, first, last)[top])
         if stored > last[top]:
             raise OffsetGone(partition, stored, first[top], last[top])
@@ -199,6 +203,9 @@ class KafkaGroupSource(KafkaSource):
         consumer.seek(top, self._next[partition])
         if not self._paused:
             consumer.resume(top)
+
+    def _last_committed(self, top: TopicPartition) -> int | None:
+        return self._opened().committed(top, timeout_ms=self._connect_ms)
 
     def _begin(self, top: TopicPartition, position: int) -> int:
         """Begin a partition that the store does not know, and the group neither.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -23,8 +23,9 @@ from connectors.kafka.clientlib import (
     TopicPartition,
     incarnation,
 )
+from connectors.kafka.rewind import rewound
 from connectors.kafka.settings import KafkaSourceSettings
-from connectors.ports import Codec, Start
+from connectors.ports import Codec, Position, Rewind, Start
 from connectors.records import Input, Lost, Polled
 
 _log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class KafkaSource:
         self._next: dict[int, int] = {}  # partition -> the offset that the caller has not had yet
         self._ends: dict[int, int] = {}  # partition -> end, as last heard
         self._input = Input(settings.topic)
+        self._rewound: dict[int, int] = {}  # partition -> where it stood, of those that `open` has rewound
         self._lost: dict[int, Lost] = {}  # partition -> what is gone, until a poll has told it
         self._until: dict[int, int] = {}  # partition -> where a bounded reading stops
         self._done: set[int] = set()
@@ -65,7 +67,7 @@ class KafkaSource:
 
     # -- Source ---------------------------------------------------------------------------------------------
 
-    def open(self, position: Callable[[int], int | None], start: Start) -> None:
+    def open(self, position: Position, start: Start) -> None:
         """Connect and position every partition; see `connectors.ports.Source`.
 
         A ``start`` in epoch ns is compared with the broker's timestamps, which are not event times: to have
@@ -135,6 +137,11 @@ class KafkaSource:
         return self._input
 
     @property
+    def rewound(self) -> Mapping[int, int]:
+        """Where the partitions stood that `open` has rewound."""
+        return self._rewound
+
+    @property
     def partitions(self) -> tuple[int, ...]:
         """The topic's partitions, as found by `open`."""
         return tuple(sorted(self._whole))
@@ -197,7 +204,7 @@ class KafkaSource:
             )
             raise SourceError(client.explain(error, self._settings, what)) from error
 
-    def _position(self, partitions: list[int], position: Callable[[int], int | None], start: Start) -> None:
+    def _position(self, partitions: list[int], position: Position, start: Start) -> None:
         consumer, tops = self._opened(), [self._top(partition) for partition in partitions]
         topic = self._settings.topic
         self._input = Input(topic, incarnation(consumer, topic), len(partitions))
@@ -206,9 +213,13 @@ class KafkaSource:
         last = consumer.end_offsets(tops, timeout_ms=self._connect_ms)
         begin = self._offsets_at(start, first, last)
         self._ends = {top.partition: last[top] for top in tops}
-        self._next, self._lost = {}, {}
+        self._next, self._lost, self._rewound = {}, {}, {}
         for top in tops:
-            stored = position(top.partition)
+            wanted = position(top.partition)
+            if isinstance(wanted, Rewind):
+                self._next[top.partition] = self._rewind(top, wanted, first[top], last[top], begin[top])
+                continue
+            stored = wanted
             if stored is not None and stored > last[top]:
                 raise OffsetGone(top.partition, stored, first[top], last[top])
             if stored is not None and stored < first[top]:
@@ -220,6 +231,23 @@ class KafkaSource:
         self._failing_since, self._suspicion, self._unconfirmed = None, None, 0
         self._seek()
         self._finish_partitions()
+
+    def _rewind(self, top: TopicPartition, wanted: Rewind, first: int, last: int, begin: int) -> int:
+        """Where to begin a partition that is to be rebuilt; a consumer of its own looks for it."""
+        stood = self._last_committed(top) if wanted.position is None else wanted.position
+        if stood is not None:
+            self._rewound[top.partition] = stood
+        from_here = begin if stood is None else min(stood, last)
+        reader = client.consumer(self._settings)
+        try:
+            return rewound(reader, top, from_here, first, wanted.span_ns // _NS_PER_MS)
+        finally:
+            reader.close(autocommit=False, timeout_ms=_CLOSE_MS)
+
+    def _last_committed(self, top: TopicPartition) -> int | None:
+        if self._committer is None:
+            return None
+        return self._committer.committed(top, timeout_ms=self._connect_ms)
 
     def _offsets_at(
         self, start: Start, first: Mapping[Any, int], last: Mapping[Any, int]

@@ -322,6 +322,8 @@ class Event(Struct, frozen=True, kw_only=True):
         nuwatchoffset: its offset; as text beyond 2147483647, where an Integer of CloudEvents ends.
         nuwatchreplay: true when recorded data were replayed.
         nuwatchversion: of nuwatch.
+        nuwatchrebuilt: true where lost state was being rebuilt: the event may repeat, under another id, one that
+            was published before; see docs/daemon.md.
     """
 
     specversion: Literal["1.0"]
@@ -337,6 +339,7 @@ class Event(Struct, frozen=True, kw_only=True):
     nuwatchoffset: int | str
     nuwatchreplay: bool
     nuwatchversion: str
+    nuwatchrebuilt: bool | UnsetType = UNSET
 
 
 class AlertEvent(Event, frozen=True, kw_only=True):

@@ -96,6 +96,7 @@ class Origin(NamedTuple):
         offset: its position there.
         replay: True when recorded data are replayed.
         version: of nuwatch.
+        rebuilt: True while lost state is rebuilt: the event may repeat, under another id, one that is already known.
     """
 
     topic: str
@@ -103,6 +104,7 @@ class Origin(NamedTuple):
     offset: int
     replay: bool
     version: str
+    rebuilt: bool = False
 
 
 class Facts(NamedTuple):
@@ -365,6 +367,7 @@ def _envelope(source: str, asset: str, time_ns: int, sequence: int, origin: Orig
         "nuwatchoffset": offset if offset <= _LARGEST_INTEGER else str(offset),
         "nuwatchreplay": origin.replay,
         "nuwatchversion": origin.version,
+        **({"nuwatchrebuilt": True} if origin.rebuilt else {}),
     }
 
 

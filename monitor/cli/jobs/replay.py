@@ -15,6 +15,7 @@ from connectors.records import Channel
 from monitor import __version__
 from monitor.alerting.messages import duration_text
 from monitor.cli.common import connector_errors, load_models, pipeline_factory
+from monitor.commands import TimedDecisions
 from monitor.configuration import Configuration, read
 from monitor.connect import layout_of, make_source, recordings, topic_name
 from monitor.engine import Step
@@ -27,7 +28,7 @@ from monitor.model import Model
 from monitor.quantities import NS_PER_S
 from monitor.replay import Replayed, newest, replay
 from monitor.report import ReplayMeta, replay_report, text_table
-from monitor.thresholds.decisions import TimedDecisions, read_decisions
+from monitor.thresholds.decisions import read_decisions
 
 
 def replay_command(
@@ -54,7 +55,7 @@ def replay_command(
             make_source(configuration, settings),
             pipeline_factory(configuration, models, topic_name(configuration), replay=True),
             {name: model.bundle_id for name, model in models.items()},
-            decisions=TimedDecisions(read_decisions(decisions)) if decisions else None,
+            commands=TimedDecisions(read_decisions(decisions)) if decisions else None,
             pace=_paced(speed) if speed else None,
         )
     _write(done, alerts, Channel.ALERTS)

@@ -7,17 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from connectors.ports import Start
-from monitor.checkpoint import FileCheckpoint
 from monitor.cli.common import connector_errors, load_models, pipeline_factory, start_logging
 from monitor.cli.jobs.shared import shared_engine
 from monitor.configuration import Configuration, read
 from monitor.connect import make_sink, make_source, topic_name
 from monitor.daemon import Daemon, Stop
+from monitor.durable.checkpoint import SqliteCheckpoint
 from monitor.engine import Engine
 from monitor.errors import UsageError
+from monitor.journal import FolderInbox, JournalledCommands
 from monitor.model import Model
 from monitor.quantities import Instant
-from monitor.thresholds.decisions import JournalledDecisions
+from monitor.warm_up import warm_up_ns
 
 
 def run_command(config: Path, start: str | None, verbose: bool) -> None:
@@ -45,12 +46,14 @@ def _engine(configuration: Configuration, models: Mapping[str, Model]) -> Engine
     """The only daemon of its input, with a state folder."""
     state = configuration.settings.state
     folder = configuration.folder / state.directory
+    checkpoint = SqliteCheckpoint(folder, make_sink(configuration), state.drain.seconds)
     return Engine(
         make_source(configuration),
-        FileCheckpoint(folder, make_sink(configuration), state.drain.seconds),
+        checkpoint,
         pipeline_factory(configuration, models, topic_name(configuration), replay=False),
         {name: model.bundle_id for name, model in models.items()},
-        JournalledDecisions(folder),
+        JournalledCommands([FolderInbox(folder)], checkpoint.journal),
+        warm_up_ns(configuration.settings),
     )
 
 

@@ -11,6 +11,7 @@ from monitor.connect import make_shared, topic_name
 from monitor.model import Model
 from monitor.shared_checkpoint import ChangelogCheckpoint
 from monitor.sharing import SharedEngine
+from monitor.warm_up import warm_up_ns
 
 
 def shared_engine(
@@ -28,4 +29,5 @@ def shared_engine(
         pipeline_factory(configuration, models, topic_name(configuration), replay=False),
         {name: model.bundle_id for name, model in models.items()},
         log,
+        warm_up_ns=warm_up_ns(configuration.settings),
     )

@@ -1,0 +1,168 @@
+"""Commands of a running daemon: taken from inboxes, journalled with the offset before which they act, then applied.
+
+A command is taken up with the next records of the partition that knows its asset. The journal is part of the
+partition's durable state (`Checkpoint.journal`); it is written before the command takes effect, so after a crash the
+command acts again at the same place. What the journal has is not taken up a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from connectors.records import Polled, first_position
+from monitor.checkpoint import Entry
+from monitor.commands import Piece, cut
+from monitor.errors import ConfigurationError, StateError
+from monitor.thresholds.decisions import INBOX, Decision, parse_decision
+
+
+class Arrived(NamedTuple):
+    """A command from an inbox, with a name that it has for ever."""
+
+    id: str
+    command: Decision
+
+
+class Inbox(Protocol):
+    """Where commands come from."""
+
+    def poll(self) -> Sequence[Arrived]:
+        """Those that have come since the last call, without waiting; what is no command is remembered as refused."""
+        ...
+
+    def refused(self) -> Sequence[str]:
+        """What was no command since the last call, and why, for a person."""
+        ...
+
+
+class FolderInbox:
+    """The file in the state folder to which `nuwatch decide` appends lines; their numbers are their names.
+
+    Args:
+        directory: the state folder.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / INBOX
+        self._read = 0
+        self._lines = 0
+        self._refused: list[str] = []
+
+    def poll(self) -> Sequence[Arrived]:
+        """See `Inbox`. A line without an end waits for it."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._read)
+                raw = file.read()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StateError(f"{self._path}: cannot read decisions: {error.strerror}") from error
+        whole = raw[: raw.rfind(b"\n") + 1]
+        self._read += len(whole)
+        return [one for line in whole.splitlines() if (one := self._parsed(line)) is not None]
+
+    def refused(self) -> Sequence[str]:
+        """See `Inbox`."""
+        refused, self._refused = self._refused, []
+        return refused
+
+    def _parsed(self, line: bytes) -> Arrived | None:
+        number, self._lines = self._lines, self._lines + 1
+        if not line.strip():
+            return None
+        try:
+            return Arrived(f"{INBOX}:{number}", parse_decision(line, f"{self._path}:{number + 1}"))
+        except ConfigurationError as error:
+            self._refused.append(str(error))
+            return None
+
+
+class JournalledCommands:
+    """The `Commands` of a running daemon.
+
+    Args:
+        inboxes: where commands come from.
+        write: makes entries of a partition's journal durable; `Checkpoint.journal`.
+    """
+
+    def __init__(self, inboxes: Sequence[Inbox], write: Callable[[int, Sequence[Entry]], None]) -> None:
+        self._inboxes = inboxes
+        self._write = write
+        self._journals: dict[int, list[Entry]] = {}
+        self._taken: set[str] = set()
+        self._waiting: dict[str, Decision] = {}
+        self._folded: dict[int, int] = {}
+
+    def restored(self, partition: int, position: int | None, journal: Sequence[Entry]) -> None:
+        """See `Commands`: what acts from here on is repeated, what acted before is in the state."""
+        self._journals[partition] = list(journal)
+        self._taken |= {entry.id for entry in journal}
+        if position is not None:
+            self._folded[partition] = position
+
+    def refused(self) -> list[str]:
+        """What came that was no command since the last call, and why."""
+        return [why for inbox in self._inboxes for why in inbox.refused()]
+
+    def pieces(self, polled: Polled, assets: Mapping[str, str]) -> Iterator[Piece]:
+        """See `Commands`.
+
+        Raises:
+            StateError: the journal cannot be written; what it was for does not act.
+        """
+        first = first_position(polled)
+        if first is not None:
+            self._folded.setdefault(polled.partition, first)
+            self._take_up(polled.partition, first, assets)
+        low = self._folded.get(polled.partition, polled.position)
+        due = [
+            (entry.position, command_of(entry))
+            for entry in self._journals.get(polled.partition, [])
+            if low <= entry.position < polled.position
+        ]
+        self._folded[polled.partition] = polled.position
+        yield from cut(polled, due)
+
+    def _take_up(self, partition: int, first: int, assets: Mapping[str, str]) -> None:
+        for inbox in self._inboxes:
+            self._waiting |= {one.id: one.command for one in inbox.poll() if one.id not in self._taken}
+        mine = {name: one for name, one in self._waiting.items() if one.asset in assets}
+        if not mine:
+            return
+        entries = [Entry(first, name, _content(one)) for name, one in mine.items()]
+        self._write(partition, entries)
+        self._journals.setdefault(partition, []).extend(entries)
+        self._taken |= mine.keys()
+        self._waiting = {name: one for name, one in self._waiting.items() if name not in mine}
+
+
+class _Content(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A journalled command as JSON: one of these."""
+
+    decision: Decision | None = None
+
+
+def _content(command: Decision) -> bytes:
+    return msgspec.json.encode(_Content(decision=command))
+
+
+def command_of(entry: Entry) -> Decision:
+    """The command of a journal's entry.
+
+    Raises:
+        StateError: it is of another version.
+    """
+    try:
+        decision = msgspec.json.decode(entry.content, type=_Content).decision
+    except msgspec.DecodeError as error:
+        raise StateError(f"journal entry {entry.id}: expected a command: {error}") from None
+    if decision is None:
+        raise StateError(
+            f"journal entry {entry.id}: got {entry.content!r}, expected a command of this version"
+        )
+    return decision
