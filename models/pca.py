@@ -53,7 +53,8 @@ def fit(rng: jax.Array, windows: Windows, spec: PcaSpec, progress: Progress) -> 
     kept = _kept(variances, spec.explained)
     model = (axes * kept[None, :]) @ axes.T
     hotelling = (axes * (kept / variances)[None, :]) @ axes.T
-    residual = jnp.eye(rows.shape[1], dtype=rows.dtype) - model
+    # Of the axes that are left, not the identity less the model: where all are kept that is rounding, and no zero.
+    residual = (axes * (1.0 - kept)[None, :]) @ axes.T
     index = hotelling / _limit(rows, hotelling, spec.limit) + residual / _limit(rows, residual, spec.limit)
     progress(1, 1, {"components": float(jnp.sum(kept))})
     mean = jnp.maximum(jnp.mean(quadratic(rows, index)[0]), 1e-6)
