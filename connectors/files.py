@@ -83,6 +83,9 @@ class FilesSource:
         self._polls: Iterator[Polled] = iter(())
         self._next: Polled | None = None
         self._paused = False
+        self.held = (0,)
+        self.trouble: str | None = None
+        self.reconnections = 0
 
     def open(self, position: Position, start: Start) -> None:
         """Find the files and position before the first row; what is wrong with columns shows here."""

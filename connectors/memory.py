@@ -38,6 +38,9 @@ class MemorySource:
         self._cuts: Iterator[int] = chain(sizes, repeat(sizes[-1]))
         self._next = 0
         self._paused = False
+        self.held = tuple(sorted({record.partition for record in self._records})) or (0,)
+        self.trouble: str | None = None
+        self.reconnections = 0
         self.committed: dict[int, int] = {}
         self._rewound: dict[int, int] = {}
 

@@ -91,6 +91,21 @@ class Source(Protocol):
         """Records between the positions and the end, or None where that is unknown."""
         ...
 
+    @property
+    def held(self) -> tuple[int, ...]:
+        """The partitions that are read here, in order; none before `open`."""
+        ...
+
+    @property
+    def trouble(self) -> str | None:
+        """What stands in the way of reading just now, for a person; None while reading goes on."""
+        ...
+
+    @property
+    def reconnections(self) -> int:
+        """How often a connection that had stopped bringing records was replaced."""
+        ...
+
     def close(self) -> None:
         """Leave the outside. Idempotent."""
         ...

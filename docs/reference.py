@@ -57,10 +57,6 @@ bundle fits whose scorers training chose; it also fits the configuration that na
 `time.silence`, need no training.
 """
 
-_REMARKS = {
-    ("State", "drain"): "In effect: the longest wait for the sink's acknowledgements, at every snapshot.",
-}
-
 
 class Section(NamedTuple):
     """One heading with its table.
@@ -126,8 +122,7 @@ def _section(section: Section) -> str:
 def _row(kind: type[Struct], field: msgspec.structs.FieldInfo) -> tuple[str, str, str, str]:
     hint = typing.get_type_hints(kind)[field.name]
     text = texts_of(kind).get(field.name, "")
-    remark = _REMARKS.get((kind.__name__, field.name), "")
-    return field.name, type_text(hint), _default(field, hint), f"{text} {remark}".strip()
+    return field.name, type_text(hint), _default(field, hint), text
 
 
 def texts_of(kind: type[Any]) -> Mapping[str, str]:

@@ -1,38 +1,28 @@
 """The daemon's loop: poll, fold, publish, snapshot every few seconds, and drain on a stop.
 
-Wall time lives here and nowhere deeper.
+Wall time lives here and nowhere deeper. A snapshot that the sink or the disk refuses is tried again: the outbox fills,
+the input pauses, nothing is lost, and what was read is durable once they take it again.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from connectors.errors import SinkError
 from connectors.ports import Start
-from connectors.records import Channel
 from monitor.engine import Engine, Step
+from monitor.errors import StateError
+from monitor.health.watch import Watch
+from monitor.ledger import Ledger
+from monitor.patience import Patience
+from monitor.pressure import Pressure
 from monitor.settings import State
-from monitor.thresholds.adaptation_events import (
-    AdaptationEvent,
-    AwaitingApproval,
-    DetectorReset,
-    DriftDetected,
-    Refused,
-    VersionSet,
-)
 
 POLL_S = 0.5
-REPORT_S = 60.0
-"""Time between two lines of the log that say how the work goes."""
-_ADAPTATIONS = {
-    DriftDetected: "drift_detected",
-    VersionSet: "threshold_set",
-    AwaitingApproval: "decision_wanted",
-    Refused: "re_estimation_refused",
-    DetectorReset: "drift_detector_reset",
-}
+ACKNOWLEDGE_S = 5.0
+"""Longest wait for the sink's acknowledgements at one attempt of a snapshot: the input waits as long."""
 
 
 class Stop:
@@ -56,30 +46,32 @@ class Daemon:
 
     Args:
         engine: source, pipelines and checkpoint.
-        state: intervals.
+        state: intervals and bounds.
         stop: the flag of the signal handlers.
         log: a structlog logger.
-        recompiles: reads the number of compilations since warm-up; anything but 0 is worth a warning.
+        watch: is told how it goes.
     """
 
-    def __init__(self, engine: Engine, state: State, stop: Stop, log: Any, recompiles: Any) -> None:
+    def __init__(self, engine: Engine, state: State, stop: Stop, log: Any, watch: Watch) -> None:
         self._engine = engine
         self._interval = state.interval.seconds
-        self._outbox = state.outbox
+        self._drain_s = state.drain.seconds
+        self._pressure = Pressure(engine, state)
+        self._patience = Patience(state.retry.seconds)
         self._stop = stop
         self._log = log
-        self._recompiles = recompiles
-        self._counts: Counter[str] = Counter()
+        self._watch = watch
+        self._ledger = Ledger(log, time.monotonic())
         self._heard: dict[str, float] = {}
-        self._reported = time.monotonic()
 
     def run(self, start: Start) -> None:
         """Open, work, and leave everything durable.
 
         Raises:
-            StateError: state cannot be read or written.
+            StateError: state cannot be read, or not be written for longer than `state.retry`.
             SourceError: the source cannot go on.
-            SinkError: something published was not acknowledged; what follows the last snapshot is repeated.
+            SinkError: something published was not acknowledged for as long; what follows the last snapshot is
+                repeated by the next start.
         """
         self._engine.open(start)
         for partition in self._engine.discarded:
@@ -92,41 +84,85 @@ class Daemon:
                 position=damaged.position,
             )
         self._log.info("started", restored=sorted(self._engine.pipelines))
-        due = time.monotonic() + self._interval
+        self._watch.started(self._engine)
         try:
-            while not self._stop.asked and not self._engine.exhausted:
-                self._note(self._engine.step(POLL_S))
-                if time.monotonic() >= due or self._engine.unacknowledged >= self._outbox:
-                    self._tell_silences()
-                    self._snapshot()
-                    due = time.monotonic() + self._interval
-            self._snapshot()
+            self._work()
+            self._watch.draining()
+            self._drain()
         finally:
             self._engine.close()
-        self._log.info("stopped", reason="asked" if self._stop.asked else "exhausted", **self._said())
+            self._watch.stopped()
+        self._ledger.stopped("asked" if self._stop.asked else "exhausted")
 
-    def _said(self) -> dict[str, int]:
-        """What has been counted so far, without what never happened."""
-        return {name: int(count) for name, count in sorted(self._counts.items()) if count}
+    def _work(self) -> None:
+        """Turn after turn, until there is a reason to stop."""
+        due = time.monotonic() + self._interval
+        while not self._stop.asked and not self._engine.exhausted:
+            steps = self._engine.step(POLL_S)
+            self._hear(steps)
+            self._ledger.note(steps)
+            self._watch.stepped(steps)
+            if time.monotonic() >= due or (self._pressure.full and not self._patience.tried):
+                self._tell_silences()
+                self._snapshot(self._patience.failed)
+                due = time.monotonic() + self._interval
+            self._press(waiting=not steps)
+            self._engine.tell(self._watch.came_round(self._engine, self._pressure.paused))
 
-    def _note(self, steps: Sequence[Step]) -> None:
+    def _drain(self) -> None:
+        """Attempts of a last snapshot, within the time that a stop may take."""
+        last = Patience(self._drain_s)
+        last.failed()
+        while not self._snapshot(last.failed):
+            time.sleep(POLL_S)
+
+    def _snapshot(self, gives_up: Callable[[], bool]) -> bool:
+        """One attempt; False when it has to be tried again.
+
+        Raises:
+            SinkError: the sink has refused for too long.
+            StateError: the disk has.
+        """
+        begun = time.monotonic()
+        try:
+            self._engine.snapshot()
+        except (SinkError, StateError) as error:
+            self._waits(error, first=not self._patience.tried)
+            if not self._engine.repeatable or gives_up():
+                raise
+            return False
+        ended = time.monotonic()
+        lasted = self._patience.succeeded()
+        if lasted is not None:
+            self._log.info("snapshot_caught_up", seconds=round(lasted, 1))
+        self._ledger.durable(ended, ended - begun, self._engine.lag)
+        self._watch.durable(self._engine, ended - begun)
+        return True
+
+    def _waits(self, error: SinkError | StateError, *, first: bool) -> None:
+        """Tell of a snapshot that waits: the first time in the log, every time to the watch."""
+        self._watch.not_durable(error)
+        if first:
+            name = "sink_refuses" if isinstance(error, SinkError) else "state_not_written"
+            self._log.warning(name, error=str(error))
+
+    def _press(self, *, waiting: bool) -> None:
+        """Pause or resume the input; a paused input that does not wait by itself is not asked in haste."""
+        if self._pressure.apply():
+            paused = self._pressure.paused
+            if paused is None:
+                self._log.info("input_resumed")
+            else:
+                self._log.warning("input_paused", detail=paused)
+        if self._pressure.paused is not None and waiting:
+            time.sleep(POLL_S)
+
+    def _hear(self, steps: Sequence[Step]) -> None:
+        """When every asset was last heard of."""
+        heard = time.monotonic()
         for step in steps:
-            heard = time.monotonic()
             for batch in step.polled.batches:
                 self._heard.update((batch.assets[n], heard) for n in set(batch.asset.tolist()))
-            if step.polled.lost is not None:
-                lost = step.polled.lost._asdict()
-                self._log.warning("records_lost", partition=step.polled.partition, **lost)
-            self._counts["RECORDS"] += step.polled.records
-            self._counts.update(step.outcome.counts)
-            if step.outcome.counts["NON_FINITE_SCORE"]:
-                self._log.warning("scores_not_finite", windows=step.outcome.counts["NON_FINITE_SCORE"])
-            for asset, event in step.outcome.adaptations:
-                self._log.warning(_ADAPTATIONS[type(event)], asset=asset, **_told(event))
-            for record in step.outcome.records:
-                self._counts[f"OUT_{record.channel.name}"] += 1
-                if record.channel is Channel.ALERTS:
-                    self._log.info("alert", id=record.id, asset=(record.key or b"").decode())
 
     def _tell_silences(self) -> None:
         """Assets not heard for their silence, told when nothing waits to be read."""
@@ -139,26 +175,4 @@ class Daemon:
                 if now - self._heard.setdefault(asset, now) > silence:
                     quiet.add(asset)
         if quiet:
-            self._counts["SILENCES_TOLD"] += self._engine.tell_silences(quiet)
-
-    def _snapshot(self) -> None:
-        begun = time.monotonic()
-        self._engine.snapshot()
-        self._log.debug("snapshot", seconds=round(time.monotonic() - begun, 4), lag=self._engine.lag)
-        if begun - self._reported >= REPORT_S:
-            self._reported = begun
-            self._log.info("watching", lag=self._engine.lag, **self._said())
-        if self._recompiles():
-            self._log.warning("recompiled", count=self._recompiles())
-
-
-def _told(event: AdaptationEvent) -> dict[str, Any]:
-    """What a log line says of an event of a threshold's life."""
-    if isinstance(event, AwaitingApproval):
-        return {"reason": event.reason, "hint": "nuwatch decide approve|reject ASSET"}
-    if isinstance(event, Refused):
-        return {"reason": event.why}
-    if isinstance(event, VersionSet):
-        version = event.version
-        return {"version": version.version, "trigger": version.trigger, "by": version.approved_by}
-    return {"scorer": event.scorer}
+            self._ledger.count("SILENCES_TOLD", self._engine.tell_silences(quiet))

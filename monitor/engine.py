@@ -6,7 +6,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from connectors.ports import Rewind, Source, Start
-from connectors.records import Lost, Polled, first_position
+from connectors.records import Lost, OutRecord, Polled, first_position
+from monitor.activity import Activity, Stage
+from monitor.alerting.short_form import size_of
 from monitor.checkpoint import Checkpoint, Damaged, Marker
 from monitor.commands import Commands, NoCommands, Piece
 from monitor.errors import ConfigurationError, StateError
@@ -20,6 +22,20 @@ class Step(NamedTuple):
     outcome: Outcome
 
 
+class Outbox(NamedTuple):
+    """What the sink has been handed and not yet acknowledged by a snapshot."""
+
+    events: int
+    size: int
+
+    def with_records(self, records: Sequence[OutRecord]) -> Outbox:
+        """These records on top; ``size`` is in bytes."""
+        return Outbox(self.events + len(records), self.size + sum(map(size_of, records)))
+
+
+EMPTY = Outbox(0, 0)
+
+
 class Engine:
     """Polls the source, folds, publishes, and makes durable.
 
@@ -30,7 +46,13 @@ class Engine:
         bundles: bundle id by asset class; state of another bundle cannot be continued.
         commands: what enters from the side, by partition and position.
         warm_up_ns: how far a partition goes back whose state was lost, in ns; see `monitor.warm_up`.
+        activity: is told what the loop is at.
+
+    Attributes:
+        repeatable: whether a snapshot that failed may be tried again, with nothing of what was published lost.
     """
+
+    repeatable = True
 
     def __init__(
         self,
@@ -40,6 +62,7 @@ class Engine:
         bundles: Mapping[str, str],
         commands: Commands | None = None,
         warm_up_ns: int = 0,
+        activity: Activity | None = None,
     ) -> None:
         self._source = source
         self._checkpoint = checkpoint
@@ -47,10 +70,11 @@ class Engine:
         self._bundles = dict(bundles)
         self._commands = commands or NoCommands()
         self._warm_up_ns = warm_up_ns
+        self._activity = activity or Activity()
         self._positions: dict[int, int] = {}
         self._durable: dict[int, int] = {}
         self._undurable: dict[int, dict[str, bytes | None]] = {}
-        self._unacknowledged = 0
+        self._outbox = EMPTY
         self._owners: dict[str, int] = {}
         self._replaced: list[Polled] = []
         self.pipelines: dict[int, Pipeline] = {}
@@ -64,9 +88,14 @@ class Engine:
         return self._source.exhausted
 
     @property
-    def unacknowledged(self) -> int:
-        """Records handed to the sink since the last snapshot: the outbox, which the caller bounds."""
-        return self._unacknowledged
+    def outbox(self) -> Outbox:
+        """What was handed to the sink since the last snapshot; the caller bounds it."""
+        return self._outbox
+
+    @property
+    def source(self) -> Source:
+        """Where readings come from: for a look at its lag and troubles, and for pausing it."""
+        return self._source
 
     @property
     def lag(self) -> int | None:
@@ -91,7 +120,10 @@ class Engine:
         """
         steps: list[Step] = []
         replaced, self._replaced = self._replaced, []
-        for polled in replaced or self._source.poll(timeout):
+        self._activity.enter(Stage.POLL)
+        brought = replaced or self._source.poll(timeout)
+        self._activity.enter(Stage.FOLD)
+        for polled in brought:
             self._check_owners(polled)
             self._begin(polled)
             pipeline = self._pipeline(polled.partition)
@@ -106,8 +138,9 @@ class Engine:
             SinkError: something published was not acknowledged.
             StateError: the state cannot be written.
         """
+        self._activity.enter(Stage.COMMIT)
         moved = self._commit(self._positions)
-        self._unacknowledged = 0
+        self._outbox = EMPTY
         if moved:
             self._source.commit(moved)
 
@@ -134,9 +167,17 @@ class Engine:
     def tell_silences(self, quiet: Collection[str]) -> int:
         """Tell of silent assets among those not heard for their silence; returns how many were told."""
         told = [record for pipeline in self.pipelines.values() for record in pipeline.tell_silences(quiet)]
-        self._checkpoint.publish(told)
-        self._unacknowledged += len(told)
+        self._publish(told)
         return len(told)
+
+    def tell(self, records: Sequence[OutRecord]) -> None:
+        """Hand records to the sink that are no part of the fold: what the daemon says of itself."""
+        if records:
+            self._publish(records)
+
+    def _publish(self, records: Sequence[OutRecord]) -> None:
+        self._checkpoint.publish(records)
+        self._outbox = self._outbox.with_records(records)
 
     def close(self) -> None:
         """Release source and checkpoint. Idempotent."""
@@ -184,8 +225,7 @@ class Engine:
         for decision in piece.acting:
             pipeline.command(decision.asset, decision.command, outcome)
         pipeline.push(piece.polled, outcome)
-        self._checkpoint.publish(outcome.records)
-        self._unacknowledged += len(outcome.records)
+        self._publish(outcome.records)
         self._positions[partition] = piece.polled.position
         return Step(piece.polled, outcome)
 

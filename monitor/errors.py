@@ -3,6 +3,7 @@
 NuwatchError           1   findings
 ├── UsageError         2   the command line contradicts itself
 ├── BrokerError        69  the broker cannot be reached or refuses
+├── DeviceError        70  the device that scores failed
 ├── StateError         74  durable state cannot be read or written
 └── ConfigurationError 78  the configuration, a bundle or a topic's layout does not fit
 """
@@ -28,6 +29,12 @@ class BrokerError(NuwatchError):
     """The broker cannot be reached or refuses."""
 
     exit_code = 69
+
+
+class DeviceError(NuwatchError):
+    """The device that scores failed, again and again."""
+
+    exit_code = 70
 
 
 class StateError(NuwatchError):

@@ -177,11 +177,15 @@ class Fold:
         centres = self.centres.step(slots.row, z, usable)
         weight = np.where(usable, slots.real[:, model.columns], np.float32(0))
         ready = self.history.push(slots.row, slots.slot, slots.fresh, z, usable, weight)
-        rated, counts = self._rate(slots, group, ready)
-        return Pass(slots, faults, centres, group, index, rated, contexts), counts
+        rated, lost, degraded = self._rate(slots, group, ready)
+        counts = {"NON_FINITE_SCORE": len(lost), "DEGRADED": degraded}
+        done = Pass(slots, faults, centres, group, index, rated, contexts, lost)
+        return done, {name: count for name, count in counts.items() if count}
 
-    def _rate(self, slots: Slots, group: NDArray[np.int32], ready: Ready) -> tuple[Rated, dict[str, int]]:
-        """Windows as scored, and how many were not finite, or had more sensors masked than the rate is promised for."""
+    def _rate(
+        self, slots: Slots, group: NDArray[np.int32], ready: Ready
+    ) -> tuple[Rated, NDArray[np.int64], int]:
+        """Windows as scored, those whose scores are not finite, and how many had more masked than is promised for."""
         model, window = self.model, self.settings.window
         in_batch = slots.batch_start[ready.last] >= 0
         needed = np.where(in_batch, model.scales.maturity[0], window.length)
@@ -206,11 +210,7 @@ class Fold:
         rated.on_scale[kept] = (on_scale - effect.shift) / effect.stretch
         rated.mask_shift[kept], rated.mask_stretch[kept] = effect.shift, effect.stretch
         rated.rank[kept] = model.scales.ranks(rated.on_scale[kept])
-        counts = {
-            "NON_FINITE_SCORE": len(chosen) - len(kept),
-            "DEGRADED": int(np.count_nonzero(effect.degraded)),
-        }
-        return rated, {name: count for name, count in counts.items() if count}
+        return rated, chosen[~finite], int(np.count_nonzero(effect.degraded))
 
     def _act(self, done: Pass) -> tuple[list[Happening], list[tuple[AdaptationEvent, int]]]:
         """Everything behind the scores, per asset in order of time; assets side by side in each step."""

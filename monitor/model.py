@@ -16,6 +16,7 @@ from connectors.records import NO_CONTEXT, Context
 from models.bundle import Bundle
 from models.program import Program, Scored, compile_program
 from models.trajectory import UNTRAINED, Trajectory
+from monitor.devices import asked_again
 from monitor.errors import ConfigurationError
 from monitor.settings import SCORED_ROLES, AssetClass
 from monitor.thresholds.ages import Ages
@@ -189,8 +190,12 @@ class Model:
         self.program = program or compile_program(bundle, devices=jax.local_devices())
 
     def score(self, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> Scored:
-        """Score windows [W, T, D] of z-scores."""
-        return self.program(values, mask)
+        """Score windows [W, T, D] of z-scores.
+
+        Raises:
+            DeviceError: the device failed again and again.
+        """
+        return asked_again(lambda: self.program(values, mask))
 
 
 def calibrated_with(asset_class: AssetClass) -> dict[str, Any]:

@@ -94,6 +94,7 @@ class Pass(NamedTuple):
         age: [M] samples since the group began.
         rated: its windows.
         contexts: what the slots' context numbers mean.
+        not_finite: windows that were scored without a finite number, as indices among those of `rated`.
     """
 
     slots: Slots
@@ -103,6 +104,12 @@ class Pass(NamedTuple):
     age: NDArray[np.int64]
     rated: Rated
     contexts: Sequence[Context]
+    not_finite: NDArray[np.int64]
+
+    @property
+    def not_finite_rows(self) -> NDArray[np.int32]:
+        """Row of the asset of each of these windows."""
+        return self.slots.row[self.rated.slot[self.not_finite]]
 
 
 class Happening(NamedTuple):

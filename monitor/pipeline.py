@@ -43,6 +43,7 @@ from monitor.fold import Fold
 from monitor.model import Model
 from monitor.passes import Output
 from monitor.settings import Settings
+from monitor.standing import Standing, standing_of
 from monitor.thresholds.adaptation_events import (
     AdaptationEvent,
     AwaitingApproval,
@@ -65,17 +66,19 @@ class Outcome(NamedTuple):
         traces: every window's figures.
         counts: quantities by bounded name.
         adaptations: what drift and re-estimation did, with the asset's name.
+        not_finite: windows whose scores were not finite numbers, by asset.
     """
 
     records: list[OutRecord]
     traces: list[Trace]
     counts: Counter[str]
     adaptations: list[tuple[str, AdaptationEvent]]
+    not_finite: Counter[str]
 
 
 def empty_outcome() -> Outcome:
     """Nothing has come of anything yet."""
-    return Outcome([], [], Counter(), [])
+    return Outcome([], [], Counter(), [], Counter())
 
 
 class _Row(msgspec.Struct, frozen=True, array_like=True):
@@ -196,6 +199,10 @@ class Pipeline:
             self._adapted(fold, asset, event, command.at_ns, self._origin, outcome)
         return outcome
 
+    def standing(self) -> list[Standing]:
+        """How the assets stand now, by class."""
+        return [standing_of(fold) for fold in self._folds.values()]
+
     def dump(self) -> dict[str, bytes]:
         """State of the assets that changed since the last call, by asset."""
         rows = {asset: self._dump(asset) for asset in sorted(self._dirty)}
@@ -234,6 +241,7 @@ class Pipeline:
         rated = output.done.rated
         outcome.counts["WINDOWS"] += int(rated.scored.sum())
         outcome.counts["OVER_LIMIT"] += int((rated.ratio > 1.0).sum())
+        outcome.not_finite.update(fold.names[row] for row in output.done.not_finite_rows.tolist())
         gates = np.bincount(rated.gate[rated.scored], minlength=len(Gate)).tolist()
         outcome.counts.update({f"GATE_{gate.name}": gates[gate] for gate in Gate if gates[gate]})
         outcome.records.extend(self._refused(fold, refusal) for refusal in output.refused)

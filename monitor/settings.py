@@ -295,7 +295,10 @@ class State(Section, frozen=True):
         directory: folder of the state file, relative to the configuration file.
         interval: time between two snapshots.
         outbox: events handed to the sink without its acknowledgement, at most; then the input waits for it.
+        outbox_bytes: the same in bytes; the records of one poll may come on top.
         drain: longest time that a stop may take.
+        retry: how long a sink that does not acknowledge, or a disk that cannot be written, is tried again before
+            the daemon gives up; snapshots wait meanwhile, and offsets with them.
         changelog: Kafka topic that holds the state in place of the folder, so that several daemons of one group
             share the input. Compacted, with as many partitions as the input; source and sink must be Kafka.
     """
@@ -303,8 +306,53 @@ class State(Section, frozen=True):
     directory: str = "state"
     interval: Duration = _s("5s")
     outbox: int = 10_000
+    outbox_bytes: int = 67_108_864
     drain: Duration = _s("30s")
+    retry: Duration = _s("5min")
     changelog: str | None = None
+
+
+class Http(Section, frozen=True):
+    """The daemon's own pages: /livez, /readyz and /metrics. They read only.
+
+    Attributes:
+        enabled: false opens no port.
+        host: address to listen at.
+        port: to listen at; 0 takes a free one, which the log names. A port that is taken is a warning: the daemon
+            goes on without its pages.
+        allow_remote: true allows a `host` that other machines can reach; nobody is asked who they are, and nothing is
+            encrypted.
+    """
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = 9464
+    allow_remote: bool = False
+
+
+class Health(Section, frozen=True):
+    """How the daemon watches itself; see docs/operations.md.
+
+    Attributes:
+        http: its pages.
+        alerts: publish MONITOR_HEALTH alerts.
+        max_lag: records that may wait at the source; with more the daemon is not ready, and after `delay` it says so.
+        stuck: a loop that has not come round for so long is not live, and is ended.
+        delay: a condition that lasts (lag, source, sink) is told after this long; what happens once is told at once.
+        quiet: a condition is CLEARED when it has not been seen for so long.
+        repeat: a condition that comes back is RAISED again at the earliest this long after the last time.
+        assets: assets that have metrics of their own, at most: the first ones by name; the others count in the
+            metrics over all assets.
+    """
+
+    http: Http = field(default_factory=Http)
+    alerts: bool = True
+    max_lag: int = 100_000
+    stuck: Duration = _s("5min")
+    delay: Duration = _s("30s")
+    quiet: Duration = _s("1min")
+    repeat: Duration = _s("10min")
+    assets: int = 100
 
 
 class Settings(Section, frozen=True):
@@ -329,6 +377,7 @@ class Settings(Section, frozen=True):
     recordings: dict[str, Any] | None = None
     times: Times = field(default_factory=Times)
     state: State = field(default_factory=State)
+    health: Health = field(default_factory=Health)
     unknown_sensors: Literal["dead_letter", "ignore"] = "dead_letter"
     max_record: int = 1_048_576
     max_event: int = 900_000

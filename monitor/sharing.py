@@ -13,6 +13,8 @@ from typing import Any
 
 from connectors.errors import Aborted, ConnectorError
 from connectors.ports import Rewind, SharedSource, Start
+from connectors.records import OutRecord
+from monitor.activity import Activity
 from monitor.commands import Commands
 from monitor.engine import Engine, Step
 from monitor.errors import NuwatchError
@@ -33,7 +35,10 @@ class SharedEngine(Engine):
         log: a structlog logger, told of every partition that comes or goes.
         commands: what enters from the side, by partition and position.
         warm_up_ns: see `Engine`.
+        activity: is told what the loop is at.
     """
+
+    repeatable = False
 
     def __init__(
         self,
@@ -44,8 +49,9 @@ class SharedEngine(Engine):
         log: Any,
         commands: Commands | None = None,
         warm_up_ns: int = 0,
+        activity: Activity | None = None,
     ) -> None:
-        super().__init__(source, checkpoint, pipeline_of, bundles, commands, warm_up_ns)
+        super().__init__(source, checkpoint, pipeline_of, bundles, commands, warm_up_ns, activity)
         self._log = log
         self._shared_source = source
         self._shared_checkpoint = checkpoint
@@ -84,6 +90,13 @@ class SharedEngine(Engine):
         except Aborted as aborted:
             self._begin_again(aborted)
             return 0
+
+    def tell(self, records: Sequence[OutRecord]) -> None:
+        """See `Engine`; they are not told where a transaction was aborted."""
+        try:
+            super().tell(records)
+        except Aborted as aborted:
+            self._begin_again(aborted)
 
     # -- Keeper ---------------------------------------------------------------------------------------------
 

@@ -247,6 +247,7 @@ class KafkaGroupSource(KafkaSource):
     def _reconnect(self) -> None:
         """Leave, which finishes what is held, and join anew."""
         old, self._consumer = self._opened(), self._connect()
+        self._reconnections += 1
         old.close(autocommit=False, timeout_ms=_CLOSE_MS)
         self._forget(list(self._next))
         self._checked = time.monotonic()

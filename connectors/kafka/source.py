@@ -60,6 +60,8 @@ class KafkaSource:
         self._paused = False
         self._differs = False  # whether the last check found other partitions
         self._failing_since: float | None = None
+        self._failure = ""  # the error that came last
+        self._reconnections = 0
         self._suspicion: Exception | None = None  # an error that damaged records may have caused
         self._unconfirmed = 0  # how often in a row such an error could not be caused again
         self._checked = 0.0
@@ -157,6 +159,21 @@ class KafkaSource:
         if self._consumer is None:
             return None
         return sum(max(0, self._end(partition) - after) for partition, after in self._next.items())
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """The partitions that are read here."""
+        return tuple(sorted(self._next))
+
+    @property
+    def trouble(self) -> str | None:
+        """The error that has come last, while the broker does not answer or refuses."""
+        return None if self._failing_since is None else self._failure
+
+    @property
+    def reconnections(self) -> int:
+        """How often the consumer was replaced because it did not move or could not go on."""
+        return self._reconnections
 
     def close(self) -> None:
         """Write the last positions to the group and leave. Idempotent."""
@@ -360,6 +377,7 @@ class KafkaSource:
             self._next[damage.partition],
             damage.end - 1,
             damage.rejected[0].detail,
+            extra={"code": "records_corrupt"},
         )
         self._next[damage.partition] = damage.end
         self._opened().seek(self._top(damage.partition), damage.end)
@@ -368,6 +386,7 @@ class KafkaSource:
     def _reconnect(self) -> None:
         """A fresh consumer at the same positions."""
         fresh = client.consumer(self._settings)
+        self._reconnections += 1
         self._opened().close(autocommit=False, timeout_ms=_CLOSE_MS)
         self._consumer = fresh
         self._seek()
@@ -433,7 +452,12 @@ class KafkaSource:
             if at != before or at >= self._ends[partition]:
                 self._moved[partition] = (at, now)
             elif now - since > self._settings.stall_seconds:
-                _log.warning("partition %d stands at %d with records behind it: reconnecting", partition, at)
+                _log.warning(
+                    "partition %d stands at %d with records behind it",
+                    partition,
+                    at,
+                    extra={"code": "reconnected"},
+                )
                 self._reconnect()
                 return
 
@@ -442,7 +466,9 @@ class KafkaSource:
         now = time.monotonic()
         if self._failing_since is None:
             self._failing_since = now
-            _log.warning("%s; trying again", client.explain(error, self._settings, "reading failed"))
+            told = client.explain(error, self._settings, "reading failed")
+            _log.warning("%s; trying again", told, extra={"code": "reading_failed"})
+        self._failure = client.explain(error, self._settings, "reading failed")
         if now - self._failing_since >= self._settings.retry_seconds:
             lasting = f"could not be read for {now - self._failing_since:.0f} s"
             raise self._cannot(lasting, error) from error
@@ -483,6 +509,7 @@ class KafkaSource:
             partition,
             wanted,
             first - 1,
+            extra={"code": "records_lost"},
         )
         self._lost[partition] = Lost(wanted, first)
         self._next[partition] = first
@@ -532,4 +559,5 @@ class KafkaSource:
 
 
 def _log_failed_commit(group: str | None, error: BaseException) -> None:
-    _log.warning("group %s: positions were not written: %s: %s", group, type(error).__name__, error)
+    kind, extra = type(error).__name__, {"code": "positions_not_written"}
+    _log.warning("group %s: %s: %s", group, kind, error, extra=extra)

@@ -204,8 +204,8 @@ class Alert(Data, frozen=True):
         drift: null where unknown.
         model: null where no model had a part.
         batch: null outside batches.
-        subject: the sensor, the scorer, 'silence', 'coverage', 'offsets' or the batch that the incident is about;
-            left out for ANOMALY.
+        subject: the sensor, the scorer, 'silence', 'coverage', 'offsets', the batch, or the condition of the monitor
+            that the incident is about; left out for ANOMALY.
         fault: only for SENSOR_FAULT.
         started_at: when the condition began: the instant that names the incident.
         first_moved: the sensors that have left their normal bands, the earliest first; at most 8, only for ANOMALY.

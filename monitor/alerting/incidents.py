@@ -274,6 +274,15 @@ class Incidents:
         """[n, K], True where an incident is open."""
         return self._table["cells"]["phase"][rows] == _OPEN
 
+    def open_by_kind(self) -> dict[Kind, int]:
+        """Open incidents of all assets, by the kinds of the tracks."""
+        counts = dict.fromkeys((track.kind for track in self.tracks), 0)
+        if self._busy:
+            of_track = (self._table["cells"]["phase"] == _OPEN).sum(axis=0).tolist()
+            for track, count in zip(self.tracks, of_track, strict=True):
+                counts[track.kind] += count
+        return counts
+
     def open_any(self, rows: NDArray[np.int32], *kinds: Kind) -> NDArray[np.bool_]:
         """[n], True where an incident of one of these kinds is open."""
         if not self._busy:

@@ -47,7 +47,7 @@ class _LazyGroup(click.Group):
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 ok, 1 findings, 2 usage, 69 broker unavailable, 74 state, 78 configuration.",
+    epilog="Exit codes: 0 ok, 1 findings, 2 usage, 69 broker unavailable, 70 device, 74 state, 78 configuration.",
 )
 @click.version_option(__version__, prog_name="nuwatch")
 def nuwatch() -> None:

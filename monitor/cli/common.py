@@ -37,10 +37,19 @@ def start_logging(verbose: bool = False) -> Any:
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
+    logging.basicConfig(handlers=[_Structured()], level=logging.WARNING, force=True)
     # the client logs every refused connection many times over; what it comes to is told once, by our errors
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     return structlog.get_logger()
+
+
+class _Structured(logging.Handler):
+    """Lines of the standard library's logging, as lines of ours: named by `code` where the caller gave one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log it."""
+        code = getattr(record, "code", "library")
+        structlog.get_logger().log(record.levelno, code, logger=record.name, detail=record.getMessage())
 
 
 @contextmanager

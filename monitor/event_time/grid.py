@@ -131,6 +131,11 @@ class Grid:
         """Accepted rows that wait for their slots to close; bounded by lateness times rate."""
         return sum(len(part.row) for part in self._pending)
 
+    @property
+    def pending_bytes(self) -> int:
+        """Memory of these rows."""
+        return sum(column.nbytes for part in self._pending for column in part)
+
     def last_accepted(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Highest accepted time of the first ``count`` assets, ns, and whether there is one."""
         highest = self._watermark.table["highest"][:count]

@@ -3,50 +3,81 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from connectors.ports import Start
+from monitor import __version__
+from monitor.activity import Activity
+from monitor.alerting.alerts import Origin
 from monitor.cli.common import connector_errors, load_models, pipeline_factory, start_logging
 from monitor.cli.jobs.shared import shared_engine
 from monitor.configuration import Configuration, read
 from monitor.connect import make_sink, make_source, topic_name
-from monitor.daemon import Daemon, Stop
+from monitor.daemon import ACKNOWLEDGE_S, Daemon, Stop
 from monitor.durable.checkpoint import SqliteCheckpoint
 from monitor.engine import Engine
-from monitor.errors import UsageError
+from monitor.errors import NuwatchError, UsageError
+from monitor.health.server import Pages, PageServer, check_host
+from monitor.health.vitals import Vitals
+from monitor.health.watch import Watch
+from monitor.health.watchdog import Watchdog
 from monitor.journal import FolderInbox, JournalledCommands
 from monitor.model import Model
 from monitor.quantities import Instant
+from monitor.settings import Http
 from monitor.warm_up import warm_up_ns
 
 
 def run_command(config: Path, start: str | None, verbose: bool) -> None:
     """Do what `nuwatch run` says."""
     log = start_logging(verbose)
-    configuration = read(config)
-    begin = _start(
-        start or ("latest" if configuration.settings.source.get("kind") == "kafka" else "earliest")
-    )
+    try:
+        _run(read(config), start, log)
+    except NuwatchError as error:
+        log.error("failed", exit_code=error.exit_code, error=str(error))
+        raise
+
+
+def _run(configuration: Configuration, start: str | None, log: Any) -> None:
+    settings = configuration.settings
+    begin = _start(start or ("latest" if settings.source.get("kind") == "kafka" else "earliest"))
     stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop.ask)
-    models = load_models(configuration)
-    state = configuration.settings.state
-    with connector_errors():
-        if state.changelog is not None:
-            engine = shared_engine(configuration, models, state.changelog, log)
-        else:
-            engine = _engine(configuration, models)
-        recompiles = lambda: sum(model.program.recompiles for model in models.values())  # noqa: E731 - one use
-        Daemon(engine, state, stop, log, recompiles).run(begin)
+    models: dict[str, Model] = {}
+    activity = Activity()
+    vitals = Vitals(settings.health, activity, lambda: stop.asked)
+    watch = Watch(
+        settings,
+        vitals,
+        log,
+        lambda: sum(model.program.recompiles for model in models.values()),
+        Origin(topic_name(configuration), 0, 0, False, __version__),
+    )
+    watchdog = Watchdog(vitals, settings.health.stuck.seconds, log)
+    with _pages(settings.health.http, Pages(vitals, watch.metrics.registry), log):
+        models |= load_models(configuration)
+        watchdog.start()
+        try:
+            with connector_errors():
+                engine = _engine(configuration, models, activity, log)
+                Daemon(engine, settings.state, stop, log, watch).run(begin)
+        finally:
+            watchdog.stop()
 
 
-def _engine(configuration: Configuration, models: Mapping[str, Model]) -> Engine:
-    """The only daemon of its input, with a state folder."""
+def _engine(
+    configuration: Configuration, models: Mapping[str, Model], activity: Activity, log: Any
+) -> Engine:
+    """The only daemon of its input, with a state folder; or with a changelog one of several."""
     state = configuration.settings.state
+    if state.changelog is not None:
+        return shared_engine(configuration, models, state.changelog, log, activity)
     folder = configuration.folder / state.directory
-    checkpoint = SqliteCheckpoint(folder, make_sink(configuration), state.drain.seconds)
+    checkpoint = SqliteCheckpoint(folder, make_sink(configuration), ACKNOWLEDGE_S)
     return Engine(
         make_source(configuration),
         checkpoint,
@@ -54,7 +85,28 @@ def _engine(configuration: Configuration, models: Mapping[str, Model]) -> Engine
         {name: model.bundle_id for name, model in models.items()},
         JournalledCommands([FolderInbox(folder)], checkpoint.journal),
         warm_up_ns(configuration.settings),
+        activity,
     )
+
+
+@contextmanager
+def _pages(settings: Http, pages: Pages, log: Any) -> Generator[None]:
+    """The daemon's pages while it runs; without them it runs too."""
+    if not settings.enabled:
+        yield
+        return
+    check_host(settings)
+    try:
+        server = PageServer(settings, pages)
+    except OSError as error:
+        log.warning("pages_unavailable", host=settings.host, port=settings.port, error=str(error))
+        yield
+        return
+    log.info("pages", address=server.address)
+    try:
+        yield
+    finally:
+        server.close()
 
 
 def _start(text: str) -> Start:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from monitor.activity import Activity
 from monitor.cli.common import pipeline_factory
 from monitor.configuration import Configuration
 from monitor.connect import make_shared, topic_name
@@ -15,7 +16,7 @@ from monitor.warm_up import warm_up_ns
 
 
 def shared_engine(
-    configuration: Configuration, models: Mapping[str, Model], changelog: str, log: Any
+    configuration: Configuration, models: Mapping[str, Model], changelog: str, log: Any, activity: Activity
 ) -> SharedEngine:
     """Source, checkpoint and pipelines of a member; it joins the group with its first step.
 
@@ -30,4 +31,5 @@ def shared_engine(
         {name: model.bundle_id for name, model in models.items()},
         log,
         warm_up_ns=warm_up_ns(configuration.settings),
+        activity=activity,
     )
