@@ -1,0 +1,277 @@
+"""A plant of twelve assets on a topic of four partitions, daemons on it as processes, and what must come out of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from connectors.kafka import SinkTopics
+from connectors.memory import MemorySink, MemorySource
+from connectors.records import Channel, RawRecord
+from monitor import changelog
+from monitor.checkpoint import MemoryCheckpoint
+from monitor.cli.common import load_models, pipeline_factory
+from monitor.configuration import read
+from monitor.connect import layout_of
+from monitor.engine import Engine
+from monitor.quantities import iso_time
+from tests.worlds import SECOND, START, autoregressive
+
+ROOT = Path(__file__).resolve().parent.parent
+SENSORS, ASSETS, PARTITIONS = 3, 12, 4
+CONFIG = """
+site: test
+source:
+  kind: kafka
+  bootstrap_servers: [{bootstrap}]
+  topic: {topic}
+  group: {topic}-group
+  session_seconds: 6
+  max_poll_seconds: 10
+  check_seconds: 2
+  max_poll_records: 200
+sink:
+  kind: kafka
+  bootstrap_servers: [{bootstrap}]
+  topics: {{alerts: {alerts}, thresholds: {thresholds}, dead_letter: {dead_letter}}}
+  transaction_seconds: 4
+recordings:
+  paths: [history/*.csv]
+  time: {{column: time}}
+  asset_column: asset
+state: {{interval: 500ms, changelog: {changelog}}}
+asset_classes:
+  unit:
+    assets: ["plant/*"]
+    sampling: 1s
+    sensors:
+      s0: {{unit: Cel}}
+      s1: {{unit: bar}}
+      s2: {{unit: kg/h}}
+    window: {{length: 8}}
+    time: {{lateness: 2s, max_age: 3s, silence: 10min}}
+    scoring: {{scorers: {{pca: {{}}}}, fit_windows: 1024, block: 32}}
+    calibration: {{nu: 0.02, enough: 1}}
+    drift: {{samples: 60}}
+    alerting: {{on_delay: 2s, off_delay: 5s, realert: 20s}}
+"""
+
+Out = dict[tuple[str, str], bytes | None]
+
+
+def body(channel: str, value: bytes | None) -> bytes | None:
+    """What must be equal: an alert's data. Where it came from stands beside it."""
+    if channel == "dead_letter" or value is None:
+        return value
+    return msgspec.json.encode(msgspec.json.decode(value)["data"], order="sorted")
+
+
+def committed(bootstrap: str, topic: str) -> list[Any]:
+    """What a reader of committed records gets, up to the first open transaction."""
+    reader = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None, isolation_level="read_committed")
+    try:
+        tops = [TopicPartition(topic, partition) for partition in reader.partitions_for_topic(topic)]
+        ends = reader.end_offsets(tops)
+        reader.assign(tops)
+        reader.seek_to_beginning(*tops)
+        found: list[Any] = []
+        while any(reader.position(top) < ends[top] for top in tops):
+            found += [record for records in reader.poll(500).values() for record in records]
+        return found
+    finally:
+        reader.close()
+
+
+def stream(rows: int, seed: int) -> list[RawRecord]:
+    """Rows of every asset in order of time; each asset steps away again and again; some records are broken."""
+    values = [autoregressive(seed + n, rows, SENSORS, 0.5) for n in range(ASSETS)]
+    for n in range(ASSETS):
+        for begin in range(20 + 7 * n, rows, 90):
+            values[n][begin : begin + 30, n % SENSORS] += 8.0
+    records: list[RawRecord] = []
+    offsets = [0] * PARTITIONS
+    for row in range(rows):
+        for n in range(ASSETS):
+            reading = {f"s{d}": float(values[n][row, d]) for d in range(SENSORS)}
+            frame = {"asset": f"plant/{n}", "ts": iso_time(START + row * SECOND), "values": reading}
+            value = b"{" if (row * ASSETS + n) % 97 == 96 else msgspec.json.encode(frame)
+            at = n % PARTITIONS
+            records.append(RawRecord(at, offsets[at], f"plant/{n}".encode(), value))
+            offsets[at] += 1
+    return records
+
+
+class Process:
+    """`nuwatch run` as a process of its own."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.path = folder / f"{name}.log"
+        self._begun = self.path.stat().st_size if self.path.exists() else 0
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "monitor", "run", "plant.yaml", "--start", "earliest"]
+        with self.path.open("ab") as log:
+            self.process = subprocess.Popen(command, cwd=folder, env=environment, stderr=log)
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        """The lines of its log with this event; those of an earlier process of its name are left out."""
+        lines = self.path.read_bytes()[self._begun :].decode().splitlines()
+        found = [msgspec.json.decode(line) for line in lines if line.startswith("{")]
+        return [line for line in found if line.get("event") == event]
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def end(self, number: signal.Signals) -> int:
+        self.signal(number)
+        return self.process.wait(timeout=90)
+
+
+class SharedPlant:
+    """Topics, a trained configuration in ``folder``, a feed, and processes."""
+
+    def __init__(
+        self, folder: Path, bootstrap: str, new_topic: Callable[..., str], topics: SinkTopics
+    ) -> None:
+        self.folder, self.bootstrap, self.topics = folder, bootstrap, topics
+        self.topic = new_topic(PARTITIONS)
+        self.changelog = new_topic(PARTITIONS, {"cleanup.policy": "compact"})
+        self.processes: list[Process] = []
+        self._train()
+
+    def _train(self) -> None:
+        names = {name: getattr(self.topics, name) for name in ("alerts", "thresholds", "dead_letter")}
+        text = CONFIG.format(bootstrap=self.bootstrap, topic=self.topic, changelog=self.changelog, **names)
+        (self.folder / "plant.yaml").write_text(text)
+        (self.folder / "history").mkdir()
+        lines = ["asset,time,s0,s1,s2"]
+        for n in range(2):
+            rows = autoregressive(n, 900, SENSORS, 0.5).tolist()
+            lines += [
+                f"plant/{n},{iso_time(START + t * SECOND)},{a},{b},{c}" for t, (a, b, c) in enumerate(rows)
+            ]
+        (self.folder / "history" / "normal.csv").write_text("\n".join(lines) + "\n")
+        done = subprocess.run(
+            [sys.executable, "-m", "monitor", "train", "plant.yaml", "--allow-uncalibrated"],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+
+    def expected(self, records: Sequence[RawRecord]) -> Out:
+        """What one undisturbed daemon publishes, by channel and id."""
+        configuration = read(self.folder / "plant.yaml")
+        models = load_models(configuration)
+        sink = MemorySink()
+        engine = Engine(
+            MemorySource(list(records), layout_of(configuration.settings), cuts=(100,)),
+            MemoryCheckpoint(sink),
+            pipeline_factory(configuration, models, self.topic, replay=False),
+            {name: model.bundle_id for name, model in models.items()},
+        )
+        engine.open("earliest")
+        while not engine.exhausted:
+            engine.step(0.0)
+        engine.snapshot()
+        return {
+            (record.channel.value, record.id): body(record.channel.value, record.value)
+            for record in sink.records
+        }
+
+    def start(self, name: str) -> Process:
+        self.processes.append(Process(self.folder, name))
+        return self.processes[-1]
+
+    def feed(self, records: Iterable[RawRecord], per_second: float = 0.0) -> threading.Thread:
+        """Send in the background, at a rate."""
+
+        def send() -> None:
+            producer = KafkaProducer(bootstrap_servers=self.bootstrap)
+            begun = time.monotonic()
+            for number, record in enumerate(records):
+                producer.send(self.topic, key=record.key, value=record.value, partition=record.partition)
+                if per_second and number % 20 == 0:
+                    time.sleep(max(0.0, begun + number / per_second - time.monotonic()))
+            producer.close()
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        return thread
+
+    def positions(self) -> dict[int, int]:
+        """What the group has committed, without joining it."""
+        asker = KafkaConsumer(bootstrap_servers=self.bootstrap, group_id=f"{self.topic}-group")
+        try:
+            return {p: asker.committed(TopicPartition(self.topic, p)) or 0 for p in range(PARTITIONS)}
+        finally:
+            asker.close(autocommit=False)
+
+    def wait_until_folded(self, records: Sequence[RawRecord], seconds: float) -> None:
+        want = Counter(record.partition for record in records)
+        self.wait(lambda: self.positions() == want, seconds, f"the group to reach {dict(want)}")
+
+    def wait(self, enough: Callable[[], bool], seconds: float, what: str) -> None:
+        deadline = time.monotonic() + seconds
+        while not enough():
+            assert time.monotonic() < deadline, (
+                f"waited {seconds} s for {what}; {self.positions()}\n{self.logs()}"
+            )
+            time.sleep(0.3)
+
+    def logs(self) -> str:
+        return "\n".join(
+            f"{one.path.name} (exit {one.process.poll()}):\n{one.path.read_text()[-1500:]}"
+            for one in self.processes
+        )
+
+    def published(self) -> list[tuple[str, str, bytes | None]]:
+        """Channel, id and body of what a committed reader gets; what daemons say of their own health is left out."""
+        found: list[tuple[str, str, bytes | None]] = []
+        for channel in Channel:
+            for record in committed(self.bootstrap, self.topics.of(channel)):
+                content = body(channel.value, record.value)
+                if b"MONITOR_HEALTH" not in (content or b""):
+                    found.append((channel.value, dict(record.headers)["nuwatch-id"].decode(), content))
+        return found
+
+    def check(self, expected: Out) -> int:
+        """The same ids with the same bodies, and one writer per partition at a time; returns how many came twice."""
+        found = self.published()
+        assert {(channel, name) for channel, name, _ in found} == set(expected)
+        assert [f for f in found if expected[f[0], f[1]] != f[2]] == []
+        positions = self.markers()
+        assert {p: sorted(at) for p, at in positions.items()} == positions, (
+            "two wrote a partition's state in turns"
+        )
+        assert set(positions) == set(range(PARTITIONS))
+        return len(found) - len(expected)
+
+    def markers(self) -> dict[int, list[int]]:
+        """The positions of every checkpoint, by partition, in the order in which they were committed."""
+        found: dict[int, list[int]] = {}
+        rows = (r for r in committed(self.bootstrap, self.changelog) if r.key == b"marker")
+        for record in rows:
+            state = changelog.assemble([(record.key, record.value)], "test")
+            assert state is not None
+            found.setdefault(record.partition, []).append(state.state.marker.position)  # type: ignore[union-attr]
+        return found
+
+    def close(self) -> None:
+        for one in self.processes:
+            if one.process.poll() is None:
+                one.signal(signal.SIGCONT)
+                one.process.kill()
+                one.process.wait()

@@ -1,0 +1,86 @@
+"""Daemons that share a topic, as processes that are killed, stopped, cut off; `NUWATCH_CHAOS_KILLS` makes it long."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from connectors.kafka import SinkTopics
+from tests.broker import AnyBroker
+from tests.shared_plant import PARTITIONS, SharedPlant, stream
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+KILLS = int(os.environ.get("NUWATCH_CHAOS_KILLS", "2"))
+SEED = int(os.environ.get("NUWATCH_CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
+PAUSE_S = 5.0
+
+
+@pytest.fixture
+def plant(
+    tmp_path: Path, kafka_broker: AnyBroker, new_topic: Callable[..., str], kafka_topics: SinkTopics
+) -> Iterator[SharedPlant]:
+    made = SharedPlant(tmp_path, kafka_broker.bootstrap, new_topic, kafka_topics)
+    yield made
+    made.close()
+
+
+@pytest.mark.timeout(120 + 40 * KILLS)
+def test_three_members_that_are_killed_and_come_back_lose_nothing_and_invent_nothing(
+    plant: SharedPlant,
+) -> None:
+    print(f"NUWATCH_CHAOS_SEED={SEED}")
+    chance = random.Random(SEED)
+    records = stream(rows=max(200, 40 * KILLS), seed=SEED)
+    expected = plant.expected(records)
+    members = [plant.start(f"member-{n}") for n in range(3)]
+    plant.wait(
+        lambda: sum(len(m.said("partition_begun")) for m in members) == PARTITIONS, 90, "the first assignment"
+    )
+
+    feed = plant.feed(records, per_second=len(records) / (KILLS * PAUSE_S))
+    for _ in range(KILLS):
+        time.sleep(chance.uniform(0.6, 1.4) * PAUSE_S)
+        victim = chance.randrange(3)
+        members[victim].end(signal.SIGKILL)
+        members[victim] = plant.start(f"member-{victim}")
+    feed.join()
+    plant.wait_until_folded(records, 60 + 10 * KILLS)
+    plant.wait(lambda: all(member.said("started") for member in members), 60, "the last one to come back")
+    assert [member.end(signal.SIGTERM) for member in members] == [0, 0, 0], plant.logs()
+    twice = plant.check(expected)
+    print(
+        f"{KILLS} kills, {len(expected)} ids, {twice} records twice, {plant.markers().values()} checkpoints"
+    )
+
+
+@pytest.mark.timeout(300)
+def test_a_stopped_process_that_wakes_up_publishes_nothing_and_joins_anew(plant: SharedPlant) -> None:
+    records = stream(rows=400, seed=7)
+    expected = plant.expected(records)
+    half = len(records) // 2
+    zombie = plant.start("zombie")
+    plant.wait(lambda: len(zombie.said("partition_begun")) == PARTITIONS, 90, "the assignment")
+    plant.feed(records[:half]).join()
+    plant.wait(lambda: min(plant.positions().values()) > 100, 60, "it to be in the middle of things")
+    zombie.signal(signal.SIGSTOP)
+
+    heir = plant.start("heir")
+    plant.wait(lambda: len(heir.said("partition_taken")) == PARTITIONS, 90, "the heir to take over")
+    plant.feed(records[half:]).join()
+    plant.wait_until_folded(records, 60)
+    before, checkpoints = plant.published(), plant.markers()
+
+    zombie.signal(signal.SIGCONT)
+    plant.wait(lambda: bool(zombie.said("partition_taken")), 60, "the zombie to be a member again")
+    assert plant.published() == before, "it has published after it had lost its partitions"
+    assert all(plant.markers()[p][: len(at)] == at for p, at in checkpoints.items())
+    assert zombie.said("partitions_lost") or zombie.said("transaction_aborted")
+    assert [zombie.end(signal.SIGTERM), heir.end(signal.SIGTERM)] == [0, 0], plant.logs()
+    assert plant.check(expected) == 0
