@@ -70,14 +70,14 @@ def run(scale: Scale) -> list[Figure]:
 
 def _backlog(broker: AnyBroker, scale: Scale, stride: int) -> list[Figure]:
     """Records wait before the daemon starts; the last of every asset is out of range and raises an alert."""
-    topics = _topics(broker)
+    topics = new_topics(broker)
     assets = min(scale.assets, scale.backlog // 40)
     rows = scale.backlog // assets
     values = normal(scale, assets, rows)
     values[-1, :, 0] = 5000.0
-    _produce(broker.bootstrap, topics.sensors, frames(values, 0, 0))
-    with _daemon(broker, topics, scale, stride) as daemon:
-        alerts = _read(broker.bootstrap, topics.alerts, lambda found: _marked(found) >= assets)
+    send(broker.bootstrap, topics.sensors, frames(values, 0, 0))
+    with daemon_on(broker, topics, scale, stride) as daemon:
+        alerts = records_of(broker.bootstrap, topics.alerts, lambda found: _marked(found) >= assets)
         seconds = max(one.ms for one in alerts.values()) / 1000 - daemon.started()
         cpu = daemon.cpu()
     case = f"backlog of {rows * assets} records, {assets} assets, stride {stride}"
@@ -90,19 +90,19 @@ def _backlog(broker: AnyBroker, scale: Scale, stride: int) -> list[Figure]:
 
 def _live(broker: AnyBroker, scale: Scale) -> list[Figure]:
     """A steady stream in which faults come and go, so that alerts are raised and cleared all the time."""
-    topics = _topics(broker)
+    topics = new_topics(broker)
     assets = max(2, scale.live_rate // 10)
     lead = frames(normal(scale, assets, 2 * scale.length), 0, 0)
-    with _daemon(broker, topics, scale, 1) as daemon:
+    with daemon_on(broker, topics, scale, 1) as daemon:
         daemon.started()
-        _produce(broker.bootstrap, topics.sensors, lead)
+        send(broker.bootstrap, topics.sensors, lead)
         daemon.idle_for(2.0)
         rows = 10 * scale.live_seconds
-        stream = frames(_faulty(scale, assets, rows), 2 * scale.length, 0)
-        _produce(broker.bootstrap, topics.sensors, stream, pace=scale.live_rate)
+        stream = frames(faulty(scale, assets, rows), 2 * scale.length, 0)
+        send(broker.bootstrap, topics.sensors, stream, pace=scale.live_rate)
         daemon.idle_for(2.0)
-    sent = _read(broker.bootstrap, topics.sensors)
-    alerts = _read(broker.bootstrap, topics.alerts)
+    sent = records_of(broker.bootstrap, topics.sensors)
+    alerts = records_of(broker.bootstrap, topics.alerts)
     latency = _latencies(sent, alerts, after=sorted(one.ms for one in sent.values())[len(lead)])
     case = f"{scale.live_rate} records/s, {assets} assets, stride 1, for {scale.live_seconds} s"
     return [
@@ -113,7 +113,7 @@ def _live(broker: AnyBroker, scale: Scale) -> list[Figure]:
     ]
 
 
-def _faulty(scale: Scale, assets: int, rows: int) -> NDArray[np.float64]:
+def faulty(scale: Scale, assets: int, rows: int) -> NDArray[np.float64]:
     """Every asset has a step for 1 s in every 4 s, and one of its sensors leaves its range likewise, by turns."""
     values = normal(scale, assets, rows)
     for asset in range(assets):
@@ -140,7 +140,8 @@ def _marked(found: Log) -> int:
     return sum(b'"SENSOR_FAULT"' in one.value for one in found.values())
 
 
-def _topics(broker: AnyBroker) -> Topics:
+def new_topics(broker: AnyBroker) -> Topics:
+    """The topics of a case, stamped by the broker."""
     names = Topics(*(f"bench-{name}-{uuid.uuid4().hex[:8]}" for name in Topics._fields))
     broker.create_topic(names.sensors, PARTITIONS, STAMPED)
     for name in names[1:]:
@@ -148,7 +149,7 @@ def _topics(broker: AnyBroker) -> Topics:
     return names
 
 
-def _produce(bootstrap: str, topic: str, records: Sequence[RawRecord], pace: int | None = None) -> None:
+def send(bootstrap: str, topic: str, records: Sequence[RawRecord], pace: int | None = None) -> None:
     """Send records; with a pace, that many a second in portions of 20 ms."""
     producer = KafkaProducer(bootstrap_servers=bootstrap, linger_ms=0 if pace else 20)
     portion = max(1, pace // 50) if pace else len(records)
@@ -163,7 +164,7 @@ def _produce(bootstrap: str, topic: str, records: Sequence[RawRecord], pace: int
     producer.close()
 
 
-def _read(bootstrap: str, topic: str, enough: Callable[[Log], bool] | None = None) -> Log:
+def records_of(bootstrap: str, topic: str, enough: Callable[[Log], bool] | None = None) -> Log:
     """A topic from its beginning to its present end, or until there is enough."""
     consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False)
     tops = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic)]
@@ -183,7 +184,7 @@ def _read(bootstrap: str, topic: str, enough: Callable[[Log], bool] | None = Non
         consumer.close()
 
 
-class _Daemon:
+class Daemon:
     """`nuwatch run` in a process of its own."""
 
     def __init__(self, folder: Path, start: str) -> None:
@@ -231,21 +232,24 @@ class _Daemon:
 
 
 @contextmanager
-def _daemon(broker: AnyBroker, topics: Topics, scale: Scale, stride: int) -> Generator[_Daemon]:
+def daemon_on(
+    broker: AnyBroker, topics: Topics, scale: Scale, stride: int, state: str = "{interval: 1s}"
+) -> Generator[Daemon]:
+    """A daemon on these topics, stopped in order at the end; its group has the name of its alert topic."""
     bootstrap = f"kind: kafka, bootstrap_servers: ['{broker.bootstrap}']"
     out = f"{{alerts: {topics.alerts}, thresholds: {topics.thresholds}, dead_letter: {topics.dead_letter}}}"
     text = configuration(
         scale,
         stride=stride,
-        source=f"{{{bootstrap}, topic: {topics.sensors}, group: {topics.sensors}}}",
+        source=f"{{{bootstrap}, topic: {topics.sensors}, group: {topics.alerts}}}",
         sink=f"{{{bootstrap}, topics: {out}}}",
-        state="{interval: 1s}",
+        state=state,
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "plant.yaml").write_text(text)
         write_bundle(trained(scale).bundle, folder / "bundle")
-        daemon = _Daemon(folder, "earliest")
+        daemon = Daemon(folder, "earliest")
         try:
             yield daemon
             daemon.process.send_signal(signal.SIGTERM)

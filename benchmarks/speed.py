@@ -26,16 +26,17 @@ SECTIONS = {
     "snapshot": "Snapshot: state to disk",
     "startup": "Start-up",
     "kafka": "Kafka: real broker, daemon as a process",
+    "sharing": "Sharing: what transactions cost a reader, real broker",
 }
-_MODULES = {"kafka": "kafka_path"}
-_ALL_CORES = frozenset({"startup", "kafka"})
+_MODULES = {"kafka": "kafka_path", "sharing": "shared_path"}
+_ALL_CORES = frozenset({"startup", "kafka", "sharing"})
 """Sections of other processes, which may use every core as they would in a plant."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the chosen sections."""
     wanted = _parser().parse_args(arguments)
-    left_out = {"kafka"} if wanted.no_kafka else set[str]()
+    left_out = {"kafka", "sharing"} if wanted.no_kafka else set[str]()
     every_core = use_one_core()
     console = Console(width=None if sys.stdout.isatty() else 130)
     for section in wanted.sections or [name for name in SECTIONS if name not in left_out]:
