@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
@@ -58,11 +59,13 @@ class Found(NamedTuple):
         state: what it comes to.
         ends: of the output topics, when everything before was acknowledged.
         parts: number of parts by asset.
+        stale: keys of a damaged state, which must be removed before another can be written.
     """
 
     state: Restored | Damaged
     ends: dict[str, int]
     parts: dict[str, int]
+    stale: tuple[bytes, ...] = ()
 
 
 def marker_pair(marker: Marker, ends: Mapping[str, int]) -> Pair:
@@ -122,7 +125,7 @@ def assemble(pairs: Iterable[Pair], where: str) -> Found | None:
         journal = _journal(present, where)
     except (ValueError, msgspec.DecodeError) as error:
         position = None if kept is None else kept.marker.position
-        return Found(Damaged(str(error), position), {} if kept is None else kept.ends, {})
+        return Found(Damaged(str(error), position, _salvaged(present, where)), {}, {}, tuple(present))
     return Found(Restored(rows, kept.marker, journal), kept.ends, parts)
 
 
@@ -163,6 +166,15 @@ def _journal(present: Mapping[bytes, bytes], where: str) -> tuple[Entry, ...]:
     return tuple(msgspec.msgpack.decode(_opened(value, where), type=Entry) for value in values)
 
 
+def _salvaged(present: Mapping[bytes, bytes], where: str) -> tuple[Entry, ...]:
+    """The journal entries that can still be read, in order."""
+    found: list[Entry] = []
+    for key in sorted((key for key in present if key.startswith(_ENTRY)), key=lambda key: (len(key), key)):
+        with suppress(ValueError, msgspec.DecodeError):
+            found.append(msgspec.msgpack.decode(_opened(present[key], where), type=Entry))
+    return tuple(found)
+
+
 def _key(asset: str, number: int) -> bytes:
     return _ROW + asset.encode() + f"/{number}".encode()
 
@@ -178,7 +190,12 @@ def _opened(value: bytes, where: str) -> bytes:
         ConfigurationError: a newer version wrote it.
         ValueError: it is damaged.
     """
-    envelope = msgspec.msgpack.decode(value, type=_Envelope)
+    try:
+        envelope = msgspec.msgpack.decode(value, type=_Envelope)
+    except msgspec.DecodeError as error:
+        raise ValueError(
+            f"{where}: got {value[:20]!r}, expected version, checksum and content: {error}"
+        ) from None
     if envelope.version > VERSION:
         raise ConfigurationError(
             f"{where}: got state of version {envelope.version}, expected at most {VERSION}: a newer nuwatch wrote it; "

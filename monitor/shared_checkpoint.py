@@ -80,6 +80,9 @@ class ChangelogCheckpoint:
         self._offsets: dict[int, int] = {}  # of the last checkpoint, of the partitions that are ours
         self._parts: dict[int, dict[str, int]] = {}
         self._entries: dict[int, int] = {}
+        self._replacing: dict[
+            int, list[changelog.Pair]
+        ] = {}  # what ends a damaged state, with the next commit
         self._ends: dict[str, int] = {}
         self._waiting: list[OutRecord] = []  # published before there was an offset to send with it
 
@@ -98,6 +101,11 @@ class ChangelogCheckpoint:
         self._entries[partition] = len(found.state.journal)
         if isinstance(found.state, Restored):
             self._offsets[partition] = found.state.marker.position
+        else:
+            self._replacing[partition] = [
+                *((key, None) for key in found.stale),
+                *(changelog.entry_pair(entry, number) for number, entry in enumerate(found.state.journal)),
+            ]
         return found.state
 
     def publish(self, events: Sequence[OutRecord]) -> None:
@@ -124,9 +132,14 @@ class ChangelogCheckpoint:
         largest = self._ledger.largest_row
         try:
             pairs = [
-                pair
-                for asset, row in rows.items()
-                for pair in changelog.row_pairs(asset, row, marker.position, before.get(asset, 0), largest)
+                *self._replacing.get(partition, ()),
+                *(
+                    pair
+                    for asset, row in rows.items()
+                    for pair in changelog.row_pairs(
+                        asset, row, marker.position, before.get(asset, 0), largest
+                    )
+                ),
             ]
         except ValueError as error:
             raise StateError(f"partition {partition}: {error}") from error
@@ -134,12 +147,13 @@ class ChangelogCheckpoint:
         pairs.append(changelog.marker_pair(marker, self._ends))
         self._transact([Row(partition, *pair) for pair in pairs], {partition: marker.position})
         self._offsets[partition] = marker.position
+        self._replacing.pop(partition, None)
         before |= {asset: changelog.parts_of(row, asset, largest) for asset, row in rows.items()}
 
     def forget(self, partitions: Collection[int]) -> None:
         """See `SharedCheckpoint`."""
         for partition in partitions:
-            for known in (self._offsets, self._parts, self._entries):
+            for known in (self._offsets, self._parts, self._entries, self._replacing):
                 known.pop(partition, None)
 
     def close(self) -> None:

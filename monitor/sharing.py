@@ -125,10 +125,15 @@ class SharedEngine(Engine):
     def _restore(self, partition: int) -> int | Rewind | None:
         self._let_go([partition])
         position = super()._restore(partition)
-        if position is not None:
+        if isinstance(position, Rewind):
+            reason = self.damaged[partition].reason
+            self._log.error("state_damaged_rebuilding", partition=partition, reason=reason)
+        elif position is not None:
             assets = len(self.pipelines[partition].assets) if partition in self.pipelines else 0
-            at = position.position if isinstance(position, Rewind) else position
-            self._log.info("partition_taken", partition=partition, position=at, assets=assets)
+            self._log.info("partition_taken", partition=partition, position=position, assets=assets)
+        if partition in self.discarded:
+            self.discarded.remove(partition)
+            self._log.warning("state_of_another_bundle_discarded", partition=partition)
         return position
 
     def _begin_again(self, aborted: Aborted) -> None:

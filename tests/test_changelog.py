@@ -91,6 +91,28 @@ def test_a_flipped_bit_is_damage_wherever_it_is() -> None:
             assert isinstance(found.state, Damaged), (key, at)
 
 
+def test_a_damaged_state_is_replaced_by_the_next_commit_and_its_journal_kept() -> None:
+    rows: Rows = {}
+    checkpoint = ChangelogCheckpoint(MemoryLedger(MemorySink(), rows, largest=2000))
+    checkpoint.commit(0, {"a": bytes(4000), "b": b"row"}, Marker(5, BUNDLES))
+    checkpoint.journal(0, [Entry(5, f"entry {n}", b"") for n in range(12)])
+    rows[0] = [
+        (key, b"\x93\x01\x00\xc4\x00" if key in {b"row/a/1", b"entry/3"} else value) for key, value in rows[0]
+    ]
+    heir = ChangelogCheckpoint(MemoryLedger(MemorySink(), rows, largest=2000))
+    damaged = heir.restore(0)
+    assert isinstance(damaged, Damaged)
+    assert damaged.position == 5
+    names = [f"entry {n}" for n in range(12) if n != 3]
+    assert [entry.id for entry in damaged.journal] == names
+    heir.commit(0, {"b": b"rebuilt"}, Marker(2, BUNDLES, rebuilt_to=5))
+    heir.journal(0, [Entry(6, "after", b"")])
+    found = restored(MemoryLedger(MemorySink(), {0: compacted(rows[0])}))
+    assert found.rows == {"b": b"rebuilt"}
+    assert found.marker.rebuilt_to == 5
+    assert [entry.id for entry in found.journal] == [*names, "after"]
+
+
 def test_rows_of_a_newer_version_are_refused_with_the_reason() -> None:
     key, value = marker_pair(Marker(7, BUNDLES), {})
     version, *rest = msgspec.msgpack.decode(value or b"")

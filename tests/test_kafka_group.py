@@ -116,7 +116,7 @@ def member(
         one.close()
 
 
-def until(enough: Callable[[], bool], *members: Member, seconds: float = 40.0) -> None:
+def until(enough: Callable[[], bool], *members: Member, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not enough():
         assert time.monotonic() < deadline, [(one.told, one.held) for one in members]
@@ -158,7 +158,7 @@ def _all_at(members: Collection[Member], position: int) -> bool:
 
 
 def test_the_broker_refuses_a_member_that_was_silent_for_too_long(member: Callable[..., Member]) -> None:
-    zombie, heir = member(max_poll_seconds=7.0).open(), member()
+    zombie, heir = member(max_poll_seconds=12.0).open(), member()
     until(lambda: len(zombie.held) == PARTITIONS, zombie)
     heir.open()
     until(lambda: len(heir.held) == PARTITIONS, heir)  # nobody polls for the zombie any more

@@ -187,7 +187,7 @@ def step(*daemons: SharedEngine) -> None:
         daemon.step(0.1)
 
 
-def until(enough: Callable[[], bool], *daemons: SharedEngine, seconds: float = 60.0) -> None:
+def until(enough: Callable[[], bool], *daemons: SharedEngine, seconds: float = 150.0) -> None:
     deadline = time.monotonic() + seconds
     while not enough():
         assert time.monotonic() < deadline, [(sorted(d.pipelines), d.lag) for d in daemons]
@@ -221,7 +221,7 @@ def test_a_daemon_that_was_cut_off_publishes_nothing_and_commits_nothing(
 ) -> None:
     """It has folded what it has not published, believes that the partitions are its own, and goes on."""
     half = len(stream) // 2
-    zombie = plant.daemon(max_poll_seconds=7.0)
+    zombie = plant.daemon(max_poll_seconds=12.0)
     plant.feed(stream[:half])
     until(plant.folded(zombie), zombie)
     zombie.snapshot()
@@ -323,3 +323,26 @@ def test_a_partition_without_records_keeps_its_beginning_when_it_moves(
     two._source._start = "latest"  # type: ignore[attr-defined]
     until(plant.folded(two), two)
     assert sum(len(p.assets) for p in two.pipelines.values()) == ASSETS
+
+
+def test_a_damaged_row_is_rebuilt_from_the_topic_and_replaced(plant: Plant, stream: list[RawRecord]) -> None:
+    third = len(stream) // 3
+    one = plant.daemon()
+    plant.feed(stream[:third])
+    until(plant.folded(one), one)
+    one.snapshot()
+    one.close()
+    key = next(key for key, _ in plant.ledgers[0].rows(0) if key.startswith(b"row/"))
+    produce(plant.bootstrap, plant.changelog, [(key, b"nonsense", 0)])
+    two = plant.daemon()
+    plant.feed(stream[third : 2 * third])
+    until(plant.folded(two), two)
+    assert set(two.damaged) == {0}
+    assert "partition 0: row of 'plant/0': got b'nonsense', expected version" in two.damaged[0].reason
+    two.snapshot()
+    two.close()
+    three = plant.daemon()
+    plant.feed(stream[2 * third :])
+    until(plant.folded(three), three)
+    assert three.damaged == {}
+    assert len(three.pipelines[0].assets) == 2

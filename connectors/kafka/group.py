@@ -174,7 +174,11 @@ class KafkaGroupSource(KafkaSource):
                 return {top: records for top, records in fetched.items() if top.partition in self._next}
 
     def _position_arrived(self, timeout: float) -> None:
+        """Position what has come; what would take too long for one poll waits for the next."""
+        until = time.monotonic() + self._settings.max_poll_seconds / 4
         for partition in sorted(self._arrived):
+            if time.monotonic() > until:
+                return
             if partition not in self._whole:
                 raise self._changed(max(self._arrived) + 1)
             try:
