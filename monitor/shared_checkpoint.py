@@ -64,6 +64,15 @@ class SharedCheckpoint(Checkpoint, Protocol):
         """These are no longer ours: nothing more is written for them."""
         ...
 
+    def settle(self) -> None:
+        """Bring what was published to the sink; called after every step, so that nothing waits for a commit.
+
+        Raises:
+            Aborted: nothing of it is there, and the partitions may be another's.
+            SinkError: the outside refuses it.
+        """
+        ...
+
 
 class ChangelogCheckpoint:
     """State in a changelog; see `SharedCheckpoint`.
@@ -84,7 +93,7 @@ class ChangelogCheckpoint:
             int, list[changelog.Pair]
         ] = {}  # what ends a damaged state, with the next commit
         self._ends: dict[str, int] = {}
-        self._waiting: list[OutRecord] = []  # published before there was an offset to send with it
+        self._waiting: list[OutRecord] = []  # published since the last transaction
 
     def open(self, partitions: int) -> None:
         """See `SharedCheckpoint`."""
@@ -109,13 +118,11 @@ class ChangelogCheckpoint:
         return found.state
 
     def publish(self, events: Sequence[OutRecord]) -> None:
-        """See `Checkpoint`; when this returns the events are there, once any partition has been committed.
-
-        Raises:
-            Aborted: they are not, and the partitions may be another's.
-            SinkError: the outside refuses them.
-        """
+        """See `Checkpoint`; `settle` or the next commit brings them to the sink."""
         self._waiting += [event for event in events if event.id not in self._seen]
+
+    def settle(self) -> None:
+        """See `SharedCheckpoint`: one transaction for all partitions of a step."""
         if self._waiting and self._offsets:
             self._transact([], self._offsets)
 

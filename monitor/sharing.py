@@ -71,7 +71,9 @@ class SharedEngine(Engine):
     def step(self, timeout: float) -> Sequence[Step]:
         """See `Engine`; nothing where a transaction was aborted."""
         try:
-            return super().step(timeout)
+            steps = super().step(timeout)
+            self._shared_checkpoint.settle()
+            return steps
         except Aborted as aborted:
             self._begin_again(aborted)
             return ()
@@ -86,7 +88,9 @@ class SharedEngine(Engine):
     def tell_silences(self, quiet: Collection[str]) -> int:
         """See `Engine`; nothing where a transaction was aborted."""
         try:
-            return super().tell_silences(quiet)
+            told = super().tell_silences(quiet)
+            self._shared_checkpoint.settle()
+            return told
         except Aborted as aborted:
             self._begin_again(aborted)
             return 0

@@ -137,10 +137,14 @@ def test_every_transaction_between_commits_sends_the_offsets_of_the_last_ones_ag
     checkpoint.commit(0, {}, Marker(5, BUNDLES))
     checkpoint.commit(2, {}, Marker(8, BUNDLES))
     checkpoint.publish([alert("one")])
-    checkpoint.journal(2, [Entry(9, "id", b"")])
-    checkpoint.publish([])
-    checkpoint.forget([0])
     checkpoint.publish([alert("two")])
+    checkpoint.settle()
+    assert [record.id for record in ledger.sink.records] == ["one", "two"]
+    checkpoint.journal(2, [Entry(9, "id", b"")])
+    checkpoint.settle()
+    checkpoint.forget([0])
+    checkpoint.publish([alert("three")])
+    checkpoint.settle()
     assert ledger.offsets == [{0: 5}, {2: 8}, {0: 5, 2: 8}, {2: 8}, {2: 8}]
 
 
@@ -151,8 +155,9 @@ def test_what_was_aborted_is_not_sent_with_the_next_transaction() -> None:
     checkpoint = ChangelogCheckpoint(ledger)
     checkpoint.commit(0, {}, Marker(1, BUNDLES))
     ledger.failure = Aborted("no longer yours")
+    checkpoint.publish([alert("zombie")])
     with pytest.raises(Aborted):
-        checkpoint.publish([alert("zombie")])
+        checkpoint.settle()
     checkpoint.publish([alert("mine")])
     checkpoint.commit(0, {}, Marker(2, BUNDLES))
     assert [record.id for record in sink.records] == ["mine"]
