@@ -96,9 +96,12 @@ class SharedEngine(Engine):
             return 0
 
     def tell(self, records: Sequence[OutRecord]) -> None:
-        """See `Engine`; they are not told where a transaction was aborted."""
+        """See `Engine`; not told while no partition is held, for what no membership covers must not be written."""
+        if not self._durable:
+            return
         try:
             super().tell(records)
+            self._shared_checkpoint.settle()
         except Aborted as aborted:
             self._begin_again(aborted)
 

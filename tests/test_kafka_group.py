@@ -17,6 +17,7 @@ from connectors.kafka import (
     KafkaSourceSettings,
     SinkTopics,
 )
+from connectors.kafka.clientlib import is_stable
 from connectors.records import OutRecord, Row
 from tests.broker import AnyBroker, produce
 from tests.kafka_reader import Tape, alert, everything
@@ -166,6 +167,16 @@ def test_the_broker_refuses_a_member_that_was_silent_for_too_long(member: Callab
     with pytest.raises(Aborted):
         zombie.commit(0, 3, alert(1))
     assert zombie.source.member is not None, "the membership that it writes under is the one it has lost"
+
+    trap = zombie.source._opened().group_metadata()  # what it would be if it was asked for now
+    assert trap.generation_id == -1
+    assert not is_stable(trap)
+    careless = KafkaLedger(
+        zombie.ledger._settings, zombie.ledger._changelog, zombie.ledger._topic, lambda: trap
+    )
+    careless.transact([], [], {1: 3}, 10.0)  # the broker takes it: this is why it is never asked for then
+    careless.close()
+    heir.commit(1, 0)
 
     assert dict(heir.ledger.rows(0)) == {b"position": b"7"}
     assert heir.ledger.ids_after({}) == set()
