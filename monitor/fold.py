@@ -79,6 +79,7 @@ class Fold:
                 model.scales.rank_tau,
                 model.scales.spread,
                 model.nu,
+                model.scales.ages,
             ),
             asset_class,
         )

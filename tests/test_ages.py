@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from monitor.thresholds.ages import Ages, fit_ages
+from monitor.thresholds.reestimate import Scales, final_ratio, refit
 from monitor.thresholds.threshold import nu_quantile
 
 NU, WEIGHT = 0.02, 0.2
@@ -71,3 +72,34 @@ def test_a_steady_average_keeps_its_bits_and_no_smoothing_has_one_age() -> None:
 def test_ages_that_few_windows_reach_take_the_last_that_enough_do() -> None:
     ages = fit_ages(skewed(1, 2000), restarts_at(2000, *range(0, 2000, 8)), WEIGHT, NU)
     assert len(ages.limit) == 5, "at age 5 half of a stretch of 8 is left"
+
+
+def test_a_re_estimation_from_short_batches_gives_the_asked_rate() -> None:
+    """Averages that restart every 12th window are young most of the time: taken for steady ones their limit is low."""
+    every, nu, weight = 12, 0.02, 0.1
+    trained_on, collected, later = (skewed(seed, 24_000)[:, None] for seed in (1, 2, 3))
+    breaks = np.arange(24_000) % every == 0
+    ages = fit_ages(trained_on[:, 0], restarts_at(24_000, 0), weight, nu)
+    scales = Scales((0.0,), (1.0,), 0.0, 1.0)
+
+    def realised(known: Ages) -> float:
+        new = refit(
+            collected,
+            breaks,
+            trained=scales,
+            current=scales,
+            how="any",
+            weight=weight,
+            scorer_nu=nu,
+            nu=nu,
+            enough=1.0,
+            rng=np.random.default_rng(0),
+            start_ns=0,
+            end_ns=1,
+            ages=known,
+        )
+        live = final_ratio(later, breaks, new.scales, "any", weight, ages)
+        return float(np.mean(live > 1.0))
+
+    assert realised(ages) == pytest.approx(nu, rel=0.35)
+    assert realised(Ages.of_no_effect()) > 2.0 * nu

@@ -12,6 +12,7 @@ from scipy.stats import betabinom
 
 from connectors.records import NO_CONTEXT, Batch, Context
 from monitor.configuration import parse
+from monitor.quantities import Duration
 from monitor.thresholds.threshold import autocorrelation_time
 from monitor.training import Trained, TrainingProgress, TrainingRefused, train
 from tests.worlds import SECOND, START, World, autoregressive, batch_of, configuration_text, pick, run, world
@@ -349,7 +350,11 @@ def test_too_little_for_a_trustworthy_rate_trains_with_a_warning() -> None:
     trained = trained_on([continuous(1, 600)], text().replace("enough: 1,", "enough: 50,"))
     assert trained.estimate.label == "UNCALIBRATED"
     (warning,) = [w for w in trained.warnings if w.startswith("UNCALIBRATED")]
-    assert f"needs {trained.estimate.missing} more windows" in warning
+    missing = trained.estimate.missing
+    assert f"needs {missing} more windows of the same kind, about " in warning
+    told = Duration.parse(warning.split("about ")[1].removesuffix(" of one asset"))
+    share = 1.0 if trained.estimate.source.startswith("out-of-fold") else 0.2
+    assert int(told) == math.ceil(missing / share) * SECOND
 
 
 def test_a_sensor_that_is_often_faulty_in_the_history_is_named() -> None:

@@ -113,7 +113,9 @@ class Adaptation:
         alone = drift.tracking.enabled and drift.re_estimate == "guarded"
         tracking = msgspec.structs.replace(drift.tracking, enabled=alone)
         self.tracking = Tracking(tracking, nu, tau, trained.spread)
-        self._judgement = Judgement(names, self._how, asset_class.scoring.smoothing, drift, calibration, nu)
+        self._judgement = Judgement(
+            names, self._how, asset_class.scoring.smoothing, drift, calibration, nu, trained.ages
+        )
         self._needed = self._judgement.needed(tau)
         self._table = Table(
             [

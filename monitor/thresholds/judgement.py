@@ -12,10 +12,13 @@ import numpy as np
 
 from monitor.settings import Calibration, DriftSettings
 from monitor.thresholds.adaptation_events import ThresholdVersion
+from monitor.thresholds.ages import Ages
 from monitor.thresholds.collection import CHUNK, KEEP_AT_MOST, Collected
 from monitor.thresholds.reestimate import SCALE_SHARE, Combine, Refit, refit
 from monitor.thresholds.threshold import required, smallest_sample
 from monitor.thresholds.versions import Setting, Versions, distance
+
+_NO_AGES = Ages.of_no_effect()
 
 
 class Permit(IntEnum):
@@ -39,6 +42,7 @@ class Judgement:
         drift: what may be done without a person.
         calibration: nu of the scorers' limits, and how much is enough.
         nu: of the limit of the combined ratio.
+        ages: the bundle's limits by age after a restart.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Judgement:
         drift: DriftSettings,
         calibration: Calibration,
         nu: float,
+        ages: Ages = _NO_AGES,
     ) -> None:
         self._scorers = scorers
         self._how: Combine = how
@@ -56,6 +61,7 @@ class Judgement:
         self._drift = drift
         self._calibration = calibration
         self._nu = nu
+        self._ages = ages
 
     def needed(self, tau: float) -> int:
         """Windows that a collection needs: `samples`, or enough for nu in the part that sets the limit."""
@@ -85,6 +91,7 @@ class Judgement:
             rng=np.random.default_rng([version, abs(collected.start_ns), abs(end_ns)]),
             start_ns=collected.start_ns,
             end_ns=end_ns,
+            ages=self._ages,
         )
 
     def missing(self, n: int, refitted: Refit, needed: int) -> int:

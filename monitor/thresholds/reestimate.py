@@ -20,11 +20,13 @@ from msgspec import Struct
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from monitor.thresholds.ages import Ages
 from monitor.thresholds.threshold import Estimate, estimate, limit_and_median, nu_quantile, ratio
 
 Combine = Literal["any", "all"]
 Floats = NDArray[np.float64]
 
+_NO_AGES = Ages.of_no_effect()
 SCALE_SHARE = 3
 """The first 1/3 of a collection sets the scorers' scales, the rest the limit of the combined ratio."""
 _BLOCKS = 8
@@ -80,10 +82,33 @@ def smooth(values: Floats, breaks: NDArray[np.bool_], weight: float) -> Floats:
     return out
 
 
-def final_ratio(u: Floats, breaks: NDArray[np.bool_], scales: Scales, how: Combine, weight: float) -> Floats:
+def steady(
+    u: Floats,
+    breaks: NDArray[np.bool_],
+    median: Sequence[float] | Floats,
+    limit: Sequence[float] | Floats,
+    how: Combine,
+    weight: float,
+    ages: Ages,
+) -> Floats:
+    """Combined, smoothed ratios [n] of a collection [n, S], young averages as steady ones, as the live stage does."""
+    smoothed = smooth(combine(ratio(u, median, limit), how), breaks, weight)
+    place = np.arange(len(breaks))
+    restart = np.maximum.accumulate(np.where(breaks, place, 0))
+    return ages.steady(smoothed, place - restart + 1)
+
+
+def final_ratio(
+    u: Floats,
+    breaks: NDArray[np.bool_],
+    scales: Scales,
+    how: Combine,
+    weight: float,
+    ages: Ages = _NO_AGES,
+) -> Floats:
     """What a version calls the windows of a collection: [n, S] -> [n], 1.0 is its limit."""
-    combined = combine(ratio(u, scales.median, scales.limit), how)
-    return ratio(smooth(combined, breaks, weight), scales.final_median, scales.final_limit)
+    values = steady(u, breaks, scales.median, scales.limit, how, weight, ages)
+    return ratio(values, scales.final_median, scales.final_limit)
 
 
 def refit(
@@ -100,6 +125,7 @@ def refit(
     rng: np.random.Generator,
     start_ns: int,
     end_ns: int,
+    ages: Ages = _NO_AGES,
 ) -> Refit:
     """New scales from the first third of a collection, the new limit from the rest.
 
@@ -116,6 +142,8 @@ def refit(
         rng: source of the interval's bootstrap.
         start_ns: end of the first window.
         end_ns: end of the last window.
+        ages: the bundle's limits by age: where averages restart often (batches), most windows are young, and their
+            smaller spread would set too low a limit.
 
     Raises:
         ThresholdRefused: too few scores for nu, or a scorer's limit is not above its median.
@@ -123,9 +151,9 @@ def refit(
     split = len(u) // SCALE_SHARE
     points = [limit_and_median(column, scorer_nu) for column in u[:split].T]
     limit, median = (np.array(values) for values in zip(*points, strict=True))
-    combined = smooth(combine(ratio(u, median, limit), how), breaks, weight)[split:]
+    combined = steady(u, breaks, median, limit, how, weight, ages)[split:]
     final_limit, final_median = limit_and_median(combined, nu)
-    in_trained = final_ratio(u, breaks, trained, how, weight)[split:]
+    in_trained = final_ratio(u, breaks, trained, how, weight, ages)[split:]
     result = estimate(
         in_trained,
         nu,
@@ -136,7 +164,7 @@ def refit(
         start_ns=start_ns,
         end_ns=end_ns,
     )
-    step = nu_quantile(final_ratio(u, breaks, current, how, weight)[split:], nu)
+    step = nu_quantile(final_ratio(u, breaks, current, how, weight, ages)[split:], nu)
     return Refit(
         scales=Scales(tuple(median.tolist()), tuple(limit.tolist()), final_median, final_limit),
         estimate=result,

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from monitor.table import Table
 from monitor.thresholds.adaptation_events import ThresholdVersion
+from monitor.thresholds.ages import Ages
 from monitor.thresholds.reestimate import Scales
 from monitor.thresholds.threshold import ratio
 from monitor.thresholds.tracking import Realised
@@ -40,6 +41,7 @@ class Scale(NamedTuple):
         spread: standard deviation of the final ratio in normal (0.43 of a Gaussian one at nu = 0.01).
         nu: the fraction of normal windows allowed over the limit. None: `calibration.nu`; but a budget in incidents
             comes to another.
+        ages: limits by age after a restart, which re-estimations keep.
     """
 
     final_median: float
@@ -48,6 +50,7 @@ class Scale(NamedTuple):
     rank_tau: float | None = None
     spread: float = 0.43
     nu: float | None = None
+    ages: Ages = Ages.of_no_effect()
 
 
 class Setting(Struct, frozen=True):

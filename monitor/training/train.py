@@ -28,7 +28,7 @@ from monitor import __version__
 from monitor.evaluation.realised import Counted, Realised, realised
 from monitor.event_time.checks import Fault
 from monitor.model import Group, Grouping, calibrated_with, scored_columns
-from monitor.quantities import iso_time
+from monitor.quantities import Duration, iso_time
 from monitor.settings import AssetClass
 from monitor.thresholds.declared import TrainedContexts
 from monitor.thresholds.threshold import Estimate, ThresholdRefused
@@ -321,7 +321,7 @@ def _warnings(asset_class: AssetClass, rows: Rows, normal: Normal, calibrated: C
     elif not overall.enough:
         found.append(
             f"UNCALIBRATED: {overall.n} {overall.source.split()[0]} windows hold {overall.n_eff:.0f} independent ones; "
-            f"nu {overall.nu:g} needs {overall.missing} more windows of the same kind"
+            f"nu {overall.nu:g} needs {overall.missing} more windows of the same kind, {_history(asset_class, overall)}"
         )
     for number, asset in enumerate(rows.assets if LIMIT in normal.part else ()):
         parts = set(normal.part[rows.slots.row == number].tolist())
@@ -334,6 +334,13 @@ def _warnings(asset_class: AssetClass, rows: Rows, normal: Normal, calibrated: C
         if share > 0.01:
             found.append(f"sensor {name}: {share:.1%} of the history is faulty and was left out")
     return found
+
+
+def _history(asset_class: AssetClass, overall: Estimate) -> str:
+    """The further history that the missing windows are: of one that is held out, only a share sets the limit."""
+    share = asset_class.calibration.holdout / 2 if overall.source.startswith("held-out") else 1.0
+    windows = math.ceil(overall.missing / share)
+    return f"about {Duration(windows * window_period(asset_class))} of one asset"
 
 
 def configuration_hash(text: str) -> str:
