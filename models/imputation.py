@@ -1,8 +1,8 @@
 """Masked readings, replaced by their conditional mean given the row's other sensors.
 
 For a centred Gaussian row with precision P, the masked part m given the observed part o has the mean
-``-P_mm^-1 P_mo x_o``. Conjugate gradients solve it for all rows at once with a fixed number of steps: after D
-steps they are exact, and a fixed number keeps a row's result independent of its neighbours.
+``-P_mm^-1 P_mo x_o``. Conjugate gradients solve it for all rows at once. With k masked sensors they are exact after k
+steps; a row takes twice as many, and then stands still, so that its result depends on its own mask and on no neighbour.
 """
 
 from __future__ import annotations
@@ -50,57 +50,77 @@ def impute(imputation: Imputation, windows: Windows) -> Windows:
         The same windows with conditional means where the mask is False; a row that is masked as a whole
         becomes 0.
     """
-    return Windows(fill(imputation.precision, windows.values, windows.mask), windows.mask)
+    filled = jax.lax.cond(
+        jnp.all(windows.mask), _as_they_are, _quick_mean, imputation.precision, windows.values, windows.mask
+    )
+    return Windows(filled, windows.mask)
 
 
 @partial(jax.jit, inline=True)
 def fill(precision: jax.Array, values: jax.Array, mask: jax.Array) -> jax.Array:
-    """`conditional_mean`, skipped when nothing is masked.
+    """`conditional_mean`, skipped when nothing is masked; it can be differentiated, which `impute` cannot.
 
     Residuals filled with the precision of their own covariance give the marginal quadratic form of the
     observed
     ones: ``r_o' (S_oo)^-1 r_o``.
     """
-    return jax.lax.cond(
-        jnp.all(mask),
-        lambda precision, values, mask: values,  # noqa: ARG005 - cond hands both branches the same operands
-        conditional_mean,
-        precision,
-        values,
-        mask,
-    )
+    return jax.lax.cond(jnp.all(mask), _as_they_are, conditional_mean, precision, values, mask)
 
 
-def conditional_mean(precision: jax.Array, values: jax.Array, mask: jax.Array) -> jax.Array:
+def _as_they_are(precision: jax.Array, values: jax.Array, mask: jax.Array) -> jax.Array:
+    del precision, mask
+    return values
+
+
+def _quick_mean(precision: jax.Array, values: jax.Array, mask: jax.Array) -> jax.Array:
+    """`conditional_mean` that ends when its slowest row does: with few masked sensors many times faster."""
+    return conditional_mean(precision, values, mask, jnp.max(_needed(mask)))
+
+
+def conditional_mean(
+    precision: jax.Array, values: jax.Array, mask: jax.Array, steps: jax.Array | int | None = None
+) -> jax.Array:
     """Replace masked entries of centred Gaussian rows by their mean given the others.
 
     Args:
         precision: [D, D].
         values: [..., D]; what stands at masked entries is ignored.
         mask: [..., D] True where observed.
+        steps: at least as many as any row takes; None: D. The results are the same.
 
     Returns:
         [..., D], observed entries unchanged.
     """
     observed = jnp.where(mask, values, 0.0)
-    filled = _solve(precision, -jnp.where(mask, 0.0, observed @ precision), mask)
+    most = precision.shape[0] if steps is None else steps
+    filled = _solve(precision, -jnp.where(mask, 0.0, observed @ precision), mask, most)
     return jnp.where(mask, values, filled)
 
 
-def _solve(precision: jax.Array, target: jax.Array, mask: jax.Array) -> jax.Array:
-    """Conjugate gradients on the masked block of the precision; rows [..., D], zero where observed."""
+def _needed(mask: jax.Array) -> jax.Array:
+    """Steps [..., 1] that a row takes: twice its masked sensors, for rounding, and at most D."""
+    return jnp.minimum(2 * jnp.sum(~mask, axis=-1, keepdims=True, dtype=jnp.int32), mask.shape[-1])
 
-    def step(_: int, state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+
+def _solve(precision: jax.Array, target: jax.Array, mask: jax.Array, most: jax.Array | int) -> jax.Array:
+    """Conjugate gradients on the masked block of the precision; rows [..., D], zero where observed."""
+    needed = _needed(mask)
+
+    def step(
+        done: jax.Array, state: tuple[jax.Array, jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         solution, residual, direction = state
         pulled = jnp.where(mask, 0.0, direction @ precision)
         power = _dot(residual, residual)
         length = _ratio(power, _dot(direction, pulled))
-        residual = residual - length * pulled
-        turn = _ratio(_dot(residual, residual), power)
-        return solution + length * direction, residual, residual + turn * direction
+        left = residual - length * pulled
+        turn = _ratio(_dot(left, left), power)
+        moved = (solution + length * direction, left, left + turn * direction)
+        going = done < needed
+        return tuple(jnp.where(going, new, old) for new, old in zip(moved, state, strict=True))
 
     start = (jnp.zeros_like(target), target, target)
-    return jax.lax.fori_loop(0, precision.shape[0], step, start)[0]
+    return jax.lax.fori_loop(0, most, step, start)[0]
 
 
 def _dot(left: jax.Array, right: jax.Array) -> jax.Array:

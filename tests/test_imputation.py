@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import chi2
 
 from models.covariance import as_if_all_observed, quadratic, root, shrunk_covariance
-from models.imputation import conditional_mean, fill, fit_imputation, impute
+from models.imputation import Imputation, conditional_mean, fill, fit_imputation, impute
 from models.residuals import weighed
 from models.scorer import Windows
 from tests.synthetic import normal_rows
@@ -107,3 +107,20 @@ def test_a_covariance_of_constant_or_few_rows_can_be_inverted():
     for rows in (jnp.zeros((100, 4)), jnp.ones((3, 8))):
         values = np.linalg.eigvalsh(np.asarray(shrunk_covariance(rows)))
         assert values.min() > 0
+
+
+def test_a_row_is_imputed_to_the_same_bits_whatever_is_masked_beside_it():
+    rows, mask = rows_and_mask(64)
+    mask[0] = [True, True, False, True, True, True]
+    lightly = np.ones_like(mask)
+    lightly[0] = mask[0]
+    imputation = Imputation(jnp.asarray(np.linalg.inv(covariance()), jnp.float32))
+    among_many, alone = (
+        np.asarray(
+            jax.jit(impute)(imputation, Windows(jnp.asarray(rows)[:, None], jnp.asarray(m)[:, None])).values
+        )
+        for m in (mask, lightly)
+    )
+    np.testing.assert_array_equal(among_many[0], alone[0])
+    filled = np.asarray(jax.jit(fill)(imputation.precision, jnp.asarray(rows), jnp.asarray(mask)))
+    np.testing.assert_allclose(among_many[:, 0], filled, rtol=1e-6, atol=1e-6)
