@@ -30,10 +30,15 @@ def encode(weights: Params, values: jax.Array) -> jax.Array:
     return perceptron(weights["encoder"], values.reshape(values.shape[0], -1))
 
 
+def decode(weights: Params, code: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Codes [B, code] -> windows of a shape."""
+    return perceptron(weights["decoder"], code).reshape(shape)
+
+
 def rebuild(weights: Params, spec: Any, values: jax.Array) -> jax.Array:
     """Windows [B, T, D], through the code."""
     del spec
-    return perceptron(weights["decoder"], encode(weights, values)).reshape(values.shape)
+    return decode(weights, encode(weights, values), values.shape)
 
 
 def loss(weights: Params, spec: Any, windows: Windows, key: jax.Array) -> jax.Array:

@@ -12,9 +12,12 @@ from importlib.metadata import EntryPoint, entry_points
 from models.scorer import Scorer
 
 _BUILT_IN = {
+    "autoencoder_ocsvm": "models.autoencoder_ocsvm",
     "conv_autoencoder": "models.conv_autoencoder",
+    "deep_svdd": "models.deep_svdd",
     "denoising_autoencoder": "models.denoising_autoencoder",
     "dense_autoencoder": "models.dense_autoencoder",
+    "ganomaly": "models.ganomaly",
     "isolation_forest": "models.isolation_forest",
     "kde": "models.kde",
     "lstm_autoencoder": "models.lstm_autoencoder",
@@ -22,6 +25,7 @@ _BUILT_IN = {
     "ocnn": "models.ocnn",
     "ocsvm": "models.ocsvm",
     "pca": "models.pca",
+    "robust_autoencoder": "models.robust_autoencoder",
     "var": "models.var",
     "variational_autoencoder": "models.variational_autoencoder",
 }

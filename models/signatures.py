@@ -4,7 +4,7 @@
 signatures follow from its coefficients; a network's are measured, as the mean change of its residual over normal
 windows when one sensor steps up.
 
-Shape letters: B windows, T samples, D sensors, K ages of a step.
+Shape letters: B windows, T samples, D sensors, F features (residuals of the last sample: F = D), K ages of a step.
 """
 
 from __future__ import annotations
@@ -18,15 +18,23 @@ _STEP = 3.0
 """In the sensor's own standard deviations: well outside normal, and not where every activation is saturated."""
 
 
-def measured_signatures(residual: Callable[[jax.Array], jax.Array], values: jax.Array) -> jax.Array:
-    """Signatures of steps that began with the last sample, a quarter window ago, and before the window.
+def step_ages(length: int) -> tuple[int, ...]:
+    """Samples since a step began: with the last one, a quarter window ago, and before the window."""
+    return 1, max(1, length // 4), length
+
+
+def measured_signatures(
+    residual: Callable[[jax.Array], jax.Array], values: jax.Array, ages: tuple[int, ...] | None = None
+) -> jax.Array:
+    """Signatures of steps of some ages.
 
     Args:
-        residual: [B, T, D] -> [B, D], jittable.
+        residual: [B, T, D] -> [B, F], jittable.
         values: [B, T, D] normal windows, a few hundred.
+        ages: K of them, in samples; None: `step_ages`.
 
     Returns:
-        [3, D, D], ``[k, :, j]`` the mean change of the residual by a unit step of sensor j.
+        [K, F, D], ``[k, :, j]`` the mean change of the residual by a unit step of sensor j.
     """
     length, sensors = values.shape[1:]
     before = residual(values)
@@ -37,7 +45,7 @@ def measured_signatures(residual: Callable[[jax.Array], jax.Array], values: jax.
         step = newest[None, :, None] & (jnp.arange(sensors) == sensor)[None, None, :]
         return jnp.mean(residual(values + _STEP * step.astype(values.dtype)) - before, axis=0) / _STEP
 
-    ages = [1, max(1, length // 4), length]
+    ages = step_ages(length) if ages is None else ages
     places = jnp.array([(age, sensor) for age in ages for sensor in range(sensors)])
-    columns = jax.lax.map(change, places).reshape(len(ages), sensors, sensors)
+    columns = jax.lax.map(change, places).reshape(len(ages), sensors, -1)
     return jnp.swapaxes(columns, 1, 2)

@@ -167,7 +167,17 @@ def split_in_time(windows: Windows, held_out: float) -> tuple[Windows, Windows]:
     Raises:
         FitRefused: either part would be empty.
     """
-    count, length, _ = windows.values.shape
+    old, new = _parts(len(windows.values), windows.values.shape[1], held_out)
+    return Windows(windows.values[old], windows.mask[old]), Windows(windows.values[new], windows.mask[new])
+
+
+def rows_in_time(rows: jax.Array, length: int, held_out: float) -> tuple[jax.Array, jax.Array]:
+    """The same of one row [N, ..] per window of ``length`` samples."""
+    old, new = _parts(len(rows), length, held_out)
+    return rows[old], rows[new]
+
+
+def _parts(count: int, length: int, held_out: float) -> tuple[slice, slice]:
     first = count - int(count * held_out)
     train_end = max(first - length, min(first, count // 2))
     if train_end < 1 or first >= count:
@@ -175,8 +185,7 @@ def split_in_time(windows: Windows, held_out: float) -> tuple[Windows, Windows]:
             f"fit: got {count} windows of {length} samples, too few to hold a part out; "
             "hint: use a longer history"
         )
-    old, new = slice(0, train_end), slice(first, count)
-    return Windows(windows.values[old], windows.mask[old]), Windows(windows.values[new], windows.mask[new])
+    return slice(0, train_end), slice(first, count)
 
 
 def spread(windows: Windows, most: int) -> Windows:

@@ -58,11 +58,17 @@ def fit_whitening(windows: Windows, lags: int) -> tuple[Params, jax.Array]:
     """
     tail = real_tail(windows, lags + 1)
     rows = tail.reshape(tail.shape[0], -1)
+    each = jnp.eye(rows.shape[1], dtype=rows.dtype).reshape(rows.shape[1], lags + 1, tail.shape[2])
+    whitening = whitening_of(rows, jnp.transpose(each, (2, 0, 1)))
+    return whitening, rows @ whitening["root"]
+
+
+def whitening_of(rows: jax.Array, columns: jax.Array) -> Params:
+    """The whitening of any normal rows [N, L] about 0; columns [D, L, K] span what each sensor moves."""
     precision = inverse(shrunk_covariance(rows))
     whitens = root(precision)
-    columns = whitens.reshape(rows.shape[1], lags + 1, tail.shape[2])
-    planes = jnp.linalg.qr(jnp.transpose(columns, (2, 0, 1)))[0]
-    return {"precision": precision, "root": whitens, "planes": planes}, rows @ whitens
+    planes = jnp.linalg.qr(jnp.einsum("ml,dlk->dmk", whitens, columns))[0]
+    return {"precision": precision, "root": whitens, "planes": planes}
 
 
 def whiten(whitening: Params, windows: Windows) -> Whitened:
@@ -76,21 +82,30 @@ def whiten(whitening: Params, windows: Windows) -> Whitened:
     real = windows.mask[:, -samples:, :].reshape(count, length)
     filled = fill(whitening["precision"], rows, real)
     u = filled @ whitening["root"]
+    pulled = (u @ whitening["root"]) / jnp.diagonal(whitening["precision"])[None, :]
+    return Whitened(as_long(u, real), real[:, -sensors:], (filled - pulled)[:, -sensors:])
+
+
+def as_long(u: jax.Array, real: jax.Array) -> jax.Array:
+    """Whitened rows [B, L], as long as if all of their entries [B, L] were real."""
     distance = jnp.sum(u**2, axis=1)
     longer = as_if_all_observed(distance, real) / jnp.maximum(distance, 1e-12)
     factor = jnp.where(jnp.all(real, axis=1), 1.0, jnp.sqrt(jnp.maximum(longer, 0.0)))
-    pulled = (u @ whitening["root"]) / jnp.diagonal(whitening["precision"])[None, :]
-    return Whitened(u * factor[:, None], real[:, -sensors:], (filled - pulled)[:, -sensors:])
+    return u * factor[:, None]
 
 
 def scores_of(judge: Callable[[jax.Array], jax.Array], whitening: Params, windows: Windows) -> Scores:
-    """Scores by any function of u [M, L] -> [M], with contributions by leaving each sensor out in turn."""
-    seen = whiten(whitening, windows)
-    without = without_each(whitening["planes"], seen.u)
+    """Scores of windows [B, T, D] by any function of u; see `judged`."""
+    return judged(judge, whitening["planes"], whiten(whitening, windows))
+
+
+def judged(judge: Callable[[jax.Array], jax.Array], planes: jax.Array, seen: Whitened) -> Scores:
+    """Scores by a function of u [M, L] -> [M], with contributions by leaving each sensor out in turn."""
+    without = without_each(planes, seen.u)
     count, sensors, length = without.shape
     together = jnp.concatenate([seen.u, without.reshape(count * sensors, length)])
-    judged = judge(together)
-    score, others = judged[:count], judged[count:].reshape(count, sensors)
+    found = judge(together)
+    score, others = found[:count], found[count:].reshape(count, sensors)
     falls = jnp.maximum(score[:, None] - others, 0.0)
     return Scores(score, jnp.where(seen.real, falls, 0.0), seen.expected)
 
