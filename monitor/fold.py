@@ -80,6 +80,7 @@ class Fold:
                 model.scales.spread,
                 model.nu,
                 model.scales.ages,
+                model.scales.deciles,
             ),
             asset_class,
         )

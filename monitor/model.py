@@ -22,6 +22,7 @@ from monitor.settings import SCORED_ROLES, AssetClass
 from monitor.thresholds.ages import Ages
 from monitor.thresholds.declared import TrainedContexts
 from monitor.thresholds.masks import Masks
+from monitor.thresholds.provisional import deciles
 from monitor.thresholds.threshold import rank
 
 Group = tuple[str | None, str | None]
@@ -70,6 +71,11 @@ class Scales(NamedTuple):
         """Standard deviation of the final ratio in normal, as its quartiles give it: outliers count for nothing."""
         low, high = np.quantile(self.final_scores, [0.25, 0.75])
         return float(high - low) / 1.349
+
+    @property
+    def deciles(self) -> NDArray[np.float64]:
+        """Deciles .1 to .9 of each scorer's calibration scores on its ratio scale [S, 9]."""
+        return np.stack([deciles(scores) for scores in self.scores])
 
     def kind(self, maturity: NDArray[np.int32]) -> NDArray[np.int64]:
         """Maturity class [W] of windows; immature ones count as the first class."""

@@ -186,14 +186,14 @@ class Tracking(Section, frozen=True):
     Attributes:
         enabled: false holds the limit still between two re-estimations, as `re_estimate: approve` does too.
         rate: steps of the limit, in standard deviations of the normal ratio, per window over the limit (divided by
-            the fourth root of the autocorrelation time). At 0.2 the limit has followed a benign step of half the score
+            the fourth root of the autocorrelation time). At 0.25 the limit has followed a benign step of half the score
             within some 500 windows.
         max_total: the largest factor that it may move the limit by, either way, since the last re-estimation.
         publish: the limit is published as a new threshold version when it has moved by this share since the last.
     """
 
     enabled: bool = True
-    rate: float = 0.2
+    rate: float = 0.25
     max_total: float = 2.5
     publish: float = 0.2
 
@@ -209,7 +209,8 @@ class DriftSettings(Section, frozen=True):
         max_step: the largest factor between the old and the new limit in one re-estimation.
         max_total: the largest factor between the trained limit and one that follows a drift.
         max_declared: the same after a declared change, whose cause is known.
-        settle: how long after a declared change of context (recipe, phase, set-point) its shift is benign.
+        settle: how long after a declared change of context (recipe, phase, set-point) its shift is benign; by its end
+            the asked rate of false alarms is back, under a provisional limit.
         tracking: how the limit follows the scores between drifts.
         sensor_false_alarms: mean time between two false DRIFTs of an asset's sensors, as their slow CUSUMs are set.
     """
@@ -220,7 +221,7 @@ class DriftSettings(Section, frozen=True):
     samples: int | None = None
     max_step: float = 1.5
     max_total: float = 3.0
-    max_declared: float = 10.0
+    max_declared: float = 20.0
     settle: Duration = _s("1h")
     tracking: Tracking = field(default_factory=Tracking)
     sensor_false_alarms: Duration = _s("365d")

@@ -130,7 +130,7 @@ def test_an_undeclared_step_that_stays_stays_an_anomaly_until_a_person_approves(
 def test_a_change_declared_after_the_shift_does_not_excuse_it():
     w = watch()
     w.run(scores(1, 1000))
-    fault = w.run(scores(2, 10_000, shift=1.2), declared_at=[4])
+    fault = w.run(scores(2, 10_000, shift=1.2), declared_at=[30])
     assert fault.of(VersionSet) == []
     ((_, asked),) = fault.of(AwaitingApproval)
     assert "no change of context was declared" in asked.reason

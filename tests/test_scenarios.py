@@ -152,7 +152,8 @@ def test_an_undeclared_step_that_stays_is_an_open_incident_for_ever_until_a_pers
 
     watched.decide("approve")
     watched.feed(failed[20_000:])
-    assert [(v["trigger"], v["approved_by"]) for v in watched.versions()] == [("approved", "J. Roe")]
+    assert [(v["trigger"], v["approved_by"]) for v in watched.versions()] == [("approved", "J. Roe")] * 2
+    assert [v["label"] == "PROVISIONAL" for v in watched.versions()] == [True, False]
     assert watched.anomalies()[-1]["event"] == "CLEARED"
     assert 0.5 * NU < watched.rate(11_000) < 1.6 * NU
 

@@ -16,6 +16,7 @@ from monitor.quantities import Duration
 from monitor.settings import AssetClass, Calibration, DriftSettings, Scoring, Sensor
 from monitor.thresholds.adaptation import Adaptation
 from monitor.thresholds.adaptation_events import AdaptationEvent, Command
+from monitor.thresholds.provisional import deciles
 from monitor.thresholds.reestimate import combine, smooth
 from monitor.thresholds.threshold import autocorrelation_time, limit_and_median, rank, ratio
 from monitor.thresholds.versions import Scale
@@ -89,6 +90,7 @@ def calibrated(runs: Sequence[Floats], weight: float) -> Known:
         autocorrelation_time(final > 1.0, lengths),
         autocorrelation_time(ranks, lengths),
         float(high - low) / 1.349,
+        deciles=np.stack([deciles(column) for column in u.T]),
     )
     return Known(median, limit, weight, scale, ordered, final)
 
@@ -180,7 +182,7 @@ def rolling(ratios: Floats, known: Known) -> Floats:
     """The quantile of the last 1,000 rows, whatever they were."""
     past = np.repeat(known.final[-2 * _REFIT :, None], ratios.shape[1], axis=1)
     padded, out = np.concatenate([past, ratios]), np.empty_like(ratios)
-    k = int(np.ceil((2 * _REFIT + 1) * (1.0 - NU) - 1e-9)) - 1
+    k, limit = int(np.ceil((2 * _REFIT + 1) * (1.0 - NU) - 1e-9)) - 1, np.ones(ratios.shape[1])
     for row in range(len(ratios)):
         if row % 10 == 0:
             limit = np.partition(padded[row : row + 2 * _REFIT], k, axis=0)[k]

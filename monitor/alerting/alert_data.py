@@ -247,8 +247,9 @@ class Threshold(Data, frozen=True):
         n: calibration scores behind it.
         n_eff: their number after autocorrelation; null for the bundle's own limit.
         tau: their autocorrelation time at the limit, in windows; likewise.
-        label: CALIBRATED, UNCALIBRATED (fewer scores than nu asks for), TRAINED (the bundle's own) or TRACKED (it
-            followed the scores).
+        label: CALIBRATED, UNCALIBRATED (fewer scores than nu asks for), TRAINED (the bundle's own), TRACKED (it
+            followed the scores) or PROVISIONAL (put on few scores after a declared or approved change, until enough
+            have come).
         low: lower end of the limit's interval.
         high: upper end.
         start: window end of the first calibration score; null where unknown.
@@ -268,7 +269,7 @@ class Threshold(Data, frozen=True):
     n: int
     n_eff: float | None
     tau: float | None
-    label: Literal["CALIBRATED", "UNCALIBRATED", "TRAINED", "TRACKED"]
+    label: Literal["CALIBRATED", "UNCALIBRATED", "TRAINED", "TRACKED", "PROVISIONAL"]
     low: float | None
     high: float | None
     start: Time | None

@@ -1,7 +1,8 @@
 """The life of an asset's threshold: it moves only where that is safe.
 
-    STABLE --a detector fires, or a declared change raises an ANOMALY--> DRIFT
+    STABLE --a detector fires, or a change of context is declared------> DRIFT
     DRIFT  --enough stationary scores, within max_step and max_total---> STABLE, a new version
+    DRIFT  --a declared change has moved nothing-----------------------> STABLE
     DRIFT  --an ANOMALY stands, or a bound would be passed-------------> AWAITING (a person)
     STABLE --an undeclared ANOMALY stands------------------------------> AWAITING
     AWAITING --approve--> a new version, or DRIFT; --reject--> STABLE; --the ANOMALY clears--> as before it
@@ -11,9 +12,14 @@ Re-estimation (REFITTING) takes place inside one call and is never seen from out
 **What is never absorbed.** From the scores alone a grade change and a broken sensor are the same data. An
 ANOMALY that *stands* (`monitor.thresholds.standing`) drops the collection, and nothing is collected until it
 clears, unless the shift was declared (a change of recipe, phase or set-point at most `settle` before the
-exceedances became more than chance) or a person approves. Under a declared change collecting begins when `settle`
-has passed, steps may exceed `max_step` and `max_total` but not `max_declared`, and scores that still move are a
-reason to ask. Only a person can pass that. A re-estimation itself waits until no ANOMALY is open.
+exceedances became more than chance) or a person approves. Under a declared change steps may exceed `max_step` and
+`max_total` but not `max_declared`, and scores that still move are a reason to ask. Only a person can pass that. A
+re-estimation itself waits until no ANOMALY is open.
+
+**Within the settle time.** A nu-quantile takes more windows than a plant can wait for. So both permits first get a
+PROVISIONAL limit (`provisional`) from few windows: of a declared change those between one half and seven eighths of
+`settle` after it, the first half being left to what swings; after an approval those of the next three eighths of
+`settle`. What is collected for the regular version begins behind that: of a declared change when `settle` has passed.
 
 | where | what |
 |---|---|
@@ -21,7 +27,7 @@ reason to ask. Only a person can pass that. A re-estimation itself waits until n
 | `standing` | which ANOMALY is more than chance |
 | `drift_watch`, `drift` | the detectors |
 | `collection` | scores for a new limit |
-| `judgement`, `reestimate` | what they would set, and whether the rule may |
+| `judgement`, `reestimate`, `provisional` | what they would set, and whether the rule may |
 | `tracking` | the limit between drifts |
 | `versions` | what is in force |
 
@@ -51,9 +57,10 @@ from monitor.thresholds.adaptation_events import (
     ThresholdVersion,
     VersionSet,
 )
-from monitor.thresholds.collection import Collections
+from monitor.thresholds.collection import Collected, Collections
 from monitor.thresholds.drift_watch import DriftWatch
 from monitor.thresholds.judgement import TRIGGERS, Judgement, Permit
+from monitor.thresholds.provisional import FEWEST, MOST
 from monitor.thresholds.reestimate import Combine, combine, stationary
 from monitor.thresholds.standing import Standing
 from monitor.thresholds.threshold import ThresholdRefused
@@ -65,6 +72,14 @@ Bools = NDArray[np.bool_]
 Rows = NDArray[np.integer[Any]]
 
 _NEVER = np.iinfo(np.int64).min // 2
+_SWINGS = 1 / 2
+"""Share of `settle` after a declared change of which no score counts."""
+_DATING = 4
+"""Autocorrelation times by which a shift may be dated too early: a chance excursion that it meets counts for it."""
+_MOVED = 1.2
+"""A limit that would be raised by less than this factor after a declared change is left to tracking."""
+_PROVISIONAL = 3 / 8
+"""Share of `settle` in which scores for a provisional limit are collected: an eighth is left for it to show."""
 
 
 class State(IntEnum):
@@ -101,10 +116,12 @@ class Adaptation:
         names, drift, calibration = tuple(scorers), asset_class.drift, asset_class.calibration
         self._how: Combine = asset_class.scoring.combine
         self._settle = drift.settle
+        window = asset_class.sampling * asset_class.window.stride
         self._max_total = drift.max_total
         tau = max(1.0, trained.tau)
         period = max(1, math.ceil(trained.rank_tau if trained.rank_tau is not None else tau))
-        off = math.ceil(asset_class.alerting.off_delay / (asset_class.sampling * asset_class.window.stride))
+        self._dating = round(_DATING * tau * window)
+        off = math.ceil(asset_class.alerting.off_delay / window)
         nu = calibration.nu if trained.nu is None else trained.nu
         self.versions = Versions(names, trained, nu, drift.max_total)
         self.standing = Standing(tau, off)
@@ -114,8 +131,18 @@ class Adaptation:
         tracking = msgspec.structs.replace(drift.tracking, enabled=alone)
         self.tracking = Tracking(tracking, nu, tau, trained.spread)
         self._judgement = Judgement(
-            names, self._how, asset_class.scoring.smoothing, drift, calibration, nu, trained.ages
+            names,
+            self._how,
+            asset_class.scoring.smoothing,
+            drift,
+            calibration,
+            nu,
+            trained.ages,
+            trained.deciles,
+            period,
         )
+        self._provisional = trained.deciles is not None
+        self._guarded = drift.re_estimate == "guarded"
         self._needed = self._judgement.needed(tau)
         self._table = Table(
             [
@@ -124,6 +151,7 @@ class Adaptation:
                 ("declared", np.int64, ()),
                 ("collect_from", np.int64, ()),
                 ("needed", np.int32, ()),
+                ("provisional", np.bool_, ()),
             ],
             {"declared": _NEVER, "collect_from": _NEVER, "needed": self._needed},
         )
@@ -294,22 +322,33 @@ class Adaptation:
     # ---- anomalies and declared changes
 
     def _follow_declarations(self, rows: Rows, end_ns: NDArray[np.int64], declared: Bools) -> None:
+        """A declared change: whether it has moved the scores is judged within `settle`, standing ANOMALY or not.
+
+        An asset that awaits a decision, or has one, keeps it.
+        """
         table = self._table
         table["declared"][rows[declared]] = end_ns[declared]
-        for row in rows[declared & (table["permit"][rows] == Permit.DECLARED)]:
+        if not self._provisional or not self._guarded:
+            declared = declared & (table["permit"][rows] == Permit.DECLARED)
+        free = (table["state"][rows] != State.AWAITING) & (table["permit"][rows] != Permit.APPROVED)
+        for row in rows[declared & free]:
             self._start(int(row), Permit.DECLARED)
 
     def _stands(self, row: int) -> list[AdaptationEvent]:
         """An ANOMALY has come to stand: only a permit lets its windows count as the new normal."""
-        if self._of(row).proposal is not None or self._table["permit"][row] != Permit.NONE:
+        permit, declared = self._table["permit"][row], self._was_declared(row, self.standing.shifted_ns(row))
+        if self._of(row).proposal is not None or permit == Permit.APPROVED:
             return []
-        if self._was_declared(row, self.standing.shifted_ns(row)):
+        if permit == Permit.DECLARED and (declared or not self._table["provisional"][row]):
+            return []
+        if declared:
             self._start(row, Permit.DECLARED)
             return []
         return self._ask(row, "an ANOMALY stands, and no change of context was declared before it", None)
 
     def _was_declared(self, row: int, at_ns: int) -> bool:
-        return 0 <= at_ns - int(self._table["declared"][row]) <= self._settle
+        """Whether the change came at most `settle` before the shift, within what a shift can be dated to."""
+        return -self._dating <= at_ns - int(self._table["declared"][row]) <= self._settle
 
     def _calm(self, rows: Rows) -> None:
         """Assets that awaited a decision about an ANOMALY which has cleared go back to where they were."""
@@ -329,12 +368,19 @@ class Adaptation:
     # ---- collecting
 
     def _start(self, row: int, permit: Permit) -> None:
-        """Collect from now on; under a declared change, once it has settled."""
+        """Collect from now on; under a declared change, once the worst of it is over."""
         table = self._table
         self.collections.drop(row)
         table["state"][row], table["permit"][row], table["needed"][row] = State.DRIFT, permit, self._needed
-        settled = int(table["declared"][row]) + self._settle
-        table["collect_from"][row] = settled if permit == Permit.DECLARED else _NEVER
+        approved, declared = permit == Permit.APPROVED, permit == Permit.DECLARED and self._guarded
+        table["provisional"][row] = self._provisional and (approved or declared)
+        self._collect_after(row, _SWINGS if table["provisional"][row] else 1.0)
+
+    def _collect_after(self, row: int, share: float) -> None:
+        """Under a declared change scores count when this share of `settle` has passed."""
+        table = self._table
+        since = int(table["declared"][row]) + round(share * self._settle)
+        table["collect_from"][row] = since if table["permit"][row] == Permit.DECLARED else _NEVER
 
     def _collect(
         self,
@@ -356,10 +402,47 @@ class Adaptation:
         for full in self.collections.take(rows[at], end_ns[at], u[at], segment[at]):
             index = int(at[full])
             row = int(rows[index])
+            if table["provisional"][row]:
+                events += self._provisionally(row, int(end_ns[index]))
+                continue
             waits = anomaly_open[index] and table["permit"][row] == Permit.NONE
             if self.collections.size(row) >= table["needed"][row] and not waits:
                 events += self._judge(row, int(end_ns[index]))
         return events
+
+    # ---- a provisional limit
+
+    def _provisionally(self, row: int, end_ns: int) -> list[AdaptationEvent]:
+        """Set a provisional limit when its windows have come; then collecting for the regular one begins."""
+        table, size = self._table, self.collections.size(row)
+        collected = self.collections.collected(row)
+        waited = end_ns - collected.start_ns
+        if size < FEWEST or (size < MOST and waited < _PROVISIONAL * self._settle):
+            return []
+        permit = Permit(int(table["permit"][row]))
+        by = self._of(row).approved_by if permit == Permit.APPROVED else "rule"
+        self.collections.drop(row)
+        table["provisional"][row] = False
+        self._collect_after(row, 1.0)
+        try:
+            if permit == Permit.DECLARED and self._as_before(row, collected):
+                table["state"][row], table["permit"][row] = State.STABLE, Permit.NONE
+                return []
+            new = self._judgement.provisional(row, collected, self.versions, permit, by, end_ns)
+        except ThresholdRefused as error:
+            return [Refused(row, f"{error}; collecting goes on")]
+        version = self.versions.adopt(row, new)
+        self._restart(row)
+        return [VersionSet(row, version)]
+
+    def _as_before(self, row: int, collected: Collected) -> bool:
+        """Whether a declared change has left the scores where they were: nothing is to be learnt."""
+        at = np.array([row])
+        if self.standing.stands(at)[0] or self.drift_watch.drifting(at).any():
+            return False
+        in_force = self.versions.total(row) * float(self.tracking.factor(at)[0])
+        known = max(in_force, self.versions.total_as_set(row))
+        return self._judgement.likely(collected, self.versions) < _MOVED * known
 
     # ---- re-estimation
 
@@ -414,10 +497,14 @@ class Adaptation:
         return [self._in_force(row, version)]
 
     def _in_force(self, row: int, version: ThresholdVersion) -> VersionSet:
-        self.standing.forget(row)
-        self.tracking.restart(row, self._max_total / float(distance(self.versions.total(row))))
+        self._restart(row)
         self._settle_down(row)
         return VersionSet(row, version)
+
+    def _restart(self, row: int) -> None:
+        """What was over the old limit says nothing of the new one, and what was tracked goes."""
+        self.standing.forget(row)
+        self.tracking.restart(row, self._max_total / float(distance(self.versions.total(row))))
 
     def _settle_down(self, row: int) -> None:
         """Back to STABLE with fresh detectors and nothing collected."""
@@ -425,6 +512,7 @@ class Adaptation:
         self.drift_watch.reset(row)
         self._pending.pop(row, None)
         self._table["state"][row], self._table["permit"][row] = State.STABLE, Permit.NONE
+        self._table["provisional"][row] = False
 
     def _of(self, row: int) -> _Pending:
         return self._pending.get(row, _Pending())

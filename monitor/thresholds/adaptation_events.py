@@ -17,7 +17,8 @@ class ThresholdVersion(Struct, frozen=True, kw_only=True):
         n_eff: their number after autocorrelation; None for the bundle's own.
         tau: their autocorrelation time at the limit, in windows; likewise None.
         label: 'CALIBRATED' or 'UNCALIBRATED' (fewer scores than nu asks for); 'TRAINED' for the bundle's own; 'TRACKED'
-            where the limit followed the scores.
+            where the limit followed the scores; 'PROVISIONAL' where it was put on few of them after a declared or
+            approved change, until enough have come.
         low: lower end of the limit's 95 % interval.
         high: upper end.
         start_ns: window end of the first score.
@@ -37,7 +38,7 @@ class ThresholdVersion(Struct, frozen=True, kw_only=True):
     n: int
     n_eff: float | None
     tau: float | None
-    label: Literal["CALIBRATED", "UNCALIBRATED", "TRAINED", "TRACKED"]
+    label: Literal["CALIBRATED", "UNCALIBRATED", "TRAINED", "TRACKED", "PROVISIONAL"]
     low: float | None
     high: float | None
     start_ns: int | None

@@ -9,13 +9,15 @@ import math
 from enum import IntEnum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from monitor.settings import Calibration, DriftSettings
 from monitor.thresholds.adaptation_events import ThresholdVersion
 from monitor.thresholds.ages import Ages
 from monitor.thresholds.collection import CHUNK, KEEP_AT_MOST, Collected
-from monitor.thresholds.reestimate import SCALE_SHARE, Combine, Refit, refit
-from monitor.thresholds.threshold import required, smallest_sample
+from monitor.thresholds.provisional import deciles, line, raised
+from monitor.thresholds.reestimate import SCALE_SHARE, Combine, Refit, Scales, final_ratio, refit
+from monitor.thresholds.threshold import ThresholdRefused, required, smallest_sample
 from monitor.thresholds.versions import Setting, Versions, distance
 
 _NO_AGES = Ages.of_no_effect()
@@ -43,6 +45,8 @@ class Judgement:
         calibration: nu of the scorers' limits, and how much is enough.
         nu: of the limit of the combined ratio.
         ages: the bundle's limits by age after a restart.
+        known: [S, 9] deciles of the scorers' calibration scores on the bundle's ratio scale.
+        rank_tau: autocorrelation time of the scorers' scores, in windows.
     """
 
     def __init__(
@@ -54,6 +58,8 @@ class Judgement:
         calibration: Calibration,
         nu: float,
         ages: Ages = _NO_AGES,
+        known: NDArray[np.float64] | None = None,
+        rank_tau: float = 1.0,
     ) -> None:
         self._scorers = scorers
         self._how: Combine = how
@@ -62,6 +68,8 @@ class Judgement:
         self._calibration = calibration
         self._nu = nu
         self._ages = ages
+        self._known = known
+        self._rank_tau = max(1.0, rank_tau)
 
     def needed(self, tau: float) -> int:
         """Windows that a collection needs: `samples`, or enough for nu in the part that sets the limit."""
@@ -92,6 +100,79 @@ class Judgement:
             start_ns=collected.start_ns,
             end_ns=end_ns,
             ages=self._ages,
+        )
+
+    def provisional(
+        self, row: int, collected: Collected, versions: Versions, permit: Permit, by: str, end_ns: int
+    ) -> Setting:
+        """A limit from few windows, until enough have come: see `monitor.thresholds.provisional`.
+
+        Raises:
+            ThresholdRefused: no scale can be read off the scores, or a declared change's would be beyond
+                `max_declared`.
+        """
+        scales, current = self._rescaled(collected, versions, 1.0), versions.current(row)
+        step = self._between(collected, scales, current.scales)
+        total = self._between(collected, scales, versions.trained)
+        factors = (*scales.limit, total)
+        worst = float(distance(factors).max())
+        if permit != Permit.APPROVED and worst > self._drift.max_declared:
+            raise ThresholdRefused(
+                f"provisional limit: a factor of {worst:.3g} from the trained limit is beyond"
+                f" {self._drift.max_declared:g}"
+            )
+        version = ThresholdVersion(
+            version=versions.next_number(row),
+            nu=self._nu,
+            n=len(collected.u),
+            n_eff=len(collected.u) / self._rank_tau,
+            tau=self._rank_tau,
+            label="PROVISIONAL",
+            low=None,
+            high=None,
+            start_ns=collected.start_ns,
+            end_ns=end_ns,
+            trigger=TRIGGERS[permit],
+            old_limit=current.version.new_limit,
+            new_limit=total,
+            step=step,
+            approved_by=by,
+            scales=versions.named(scales),
+        )
+        return Setting(version, scales, factors)
+
+    def likely(self, collected: Collected, versions: Versions) -> float:
+        """Where the limit most likely belongs, in trained ratios: a provisional one lies higher.
+
+        Raises:
+            ThresholdRefused: no scale can be read off the scores.
+        """
+        return self._between(collected, self._rescaled(collected, versions, 0.0), versions.trained)
+
+    def _between(self, collected: Collected, mine: Scales, other: Scales) -> float:
+        """What ``other`` calls the limit of ``mine``, read on the collected windows."""
+        u = collected.u.astype(np.float64)
+        final = [
+            final_ratio(u, collected.breaks, each, self._how, self._weight, self._ages)
+            for each in (mine, other)
+        ]
+        return line(deciles(final[0]), deciles(final[1])).of(1.0)
+
+    def _rescaled(self, collected: Collected, versions: Versions, errors: float) -> Scales:
+        """The trained scales of the scorers, put on the collected scores, and raised by so many standard errors."""
+        if self._known is None:
+            raise ThresholdRefused("provisional limit: the calibration's deciles are not known")
+        n_eff = max(1.0, len(collected.u) / self._rank_tau)
+        lines = [
+            raised(line(known, deciles(column)), known, n_eff, errors)
+            for known, column in zip(self._known, collected.u.astype(np.float64).T, strict=True)
+        ]
+        trained = versions.trained
+        return Scales(
+            tuple(each.of(median) for each, median in zip(lines, trained.median, strict=True)),
+            tuple(each.of(limit) for each, limit in zip(lines, trained.limit, strict=True)),
+            trained.final_median,
+            trained.final_limit,
         )
 
     def missing(self, n: int, refitted: Refit, needed: int) -> int:

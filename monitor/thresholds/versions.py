@@ -42,6 +42,8 @@ class Scale(NamedTuple):
         nu: the fraction of normal windows allowed over the limit. None: `calibration.nu`; but a budget in incidents
             comes to another.
         ages: limits by age after a restart, which re-estimations keep.
+        deciles: [S, 9] deciles .1 to .9 of each scorer's calibration scores on its ratio scale. None: unknown, and no
+            provisional limit can be read off new scores.
     """
 
     final_median: float
@@ -51,6 +53,7 @@ class Scale(NamedTuple):
     spread: float = 0.43
     nu: float | None = None
     ages: Ages = Ages.of_no_effect()
+    deciles: Floats | None = None
 
 
 class Setting(Struct, frozen=True):
@@ -160,6 +163,11 @@ class Versions:
         """Factor between the trained combined limit and the version's."""
         return self._asset(row).current.total[-1]
 
+    def total_as_set(self, row: int) -> float:
+        """The same of the last version that tracking did not make."""
+        asset = self._asset(row)
+        return (asset.tracked_from or asset.current).total[-1]
+
     def next_number(self, row: int) -> int:
         """Number of the version that comes after the one in force."""
         return int(self._table["version"][row]) + 1
@@ -169,9 +177,11 @@ class Versions:
         self._table["stale"][row] = self._too_far(setting.total)
 
     def adopt(self, row: int, new: Setting) -> ThresholdVersion:
-        """A new version in force; the one before can be rolled back to."""
+        """A new version in force; the one before can be rolled back to, unless it was provisional."""
         asset = self._asset(row)
-        asset.past.append(asset.tracked_from or asset.current)
+        before = asset.tracked_from or asset.current
+        if before.version.label != "PROVISIONAL":
+            asset.past.append(before)
         asset.tracked_from = None
         return self._put_in_force(row, asset, new)
 
