@@ -16,7 +16,7 @@ from monitor.fold import Fold
 from monitor.passes import Happening, Pass
 from monitor.quantities import iso_time
 from monitor.thresholds.adaptation import State
-from monitor.thresholds.adaptation_events import AwaitingApproval, Refused
+from monitor.thresholds.adaptation_events import AwaitingApproval, Recentred, Refused
 from monitor.thresholds.threshold import p_value
 from monitor.thresholds.tracking import Gate
 
@@ -49,6 +49,7 @@ def facts_of(fold: Fold, done: Pass, happening: Happening, identity: Identity) -
     drift = alert_data.Drift(
         state=State(int(done.rated.drift[happening.window])).name,
         gate=Gate(int(done.rated.gate[happening.window])).name,
+        over=int(done.rated.recent[happening.window]),
     )
     if happening.track.kind is Kind.DATA_GAP:
         return Facts(window=window, batch=batch)
@@ -78,6 +79,16 @@ def decision_of(event: AwaitingApproval | Refused, version: int) -> alert_data.D
     if proposed is None:
         return alert_data.Decision("WANTED", event.reason, version, None, None)
     return alert_data.Decision("WANTED", event.reason, version, proposed.version, proposed.new_limit)
+
+
+def recentring_of(event: Recentred) -> alert_data.Recentring:
+    """What is told of centres that have moved."""
+    return alert_data.Recentring(
+        tuple(
+            alert_data.Recentred(sensor, before=before, after=after)
+            for sensor, (before, after) in event.moved.items()
+        )
+    )
 
 
 def _window(fold: Fold, done: Pass, happening: Happening) -> alert_data.Window:

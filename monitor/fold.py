@@ -12,6 +12,7 @@ step.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
@@ -28,12 +29,13 @@ from monitor.event_time.losses import LossWatch
 from monitor.event_time.silences import SilenceWatch
 from monitor.excursions import Excursions
 from monitor.model import Model
-from monitor.passes import Happening, Output, Pass, Rated, empty_rated
+from monitor.passes import Acted, Happening, Output, Pass, Rated, empty_rated
 from monitor.settings import AssetClass
 from monitor.thresholds.adaptation import Adaptation
 from monitor.thresholds.adaptation_events import AdaptationEvent, Command
-from monitor.thresholds.centre import CentreWatch
+from monitor.thresholds.centre import Centres, CentreWatch
 from monitor.thresholds.declared import Declarations
+from monitor.thresholds.recentring import Recentring, recentred
 from monitor.thresholds.smoothing import Segments, Smoother
 from monitor.thresholds.tracking import Gate
 from monitor.thresholds.versions import Scale
@@ -86,6 +88,9 @@ class Fold:
         )
         self.declarations = Declarations(asset_class, model.contexts)
         self.centres = CentreWatch(model.centre_limits)
+        drift = asset_class.drift.recentring
+        windows = drift.epoch / asset_class.window.stride
+        self.recentring = Recentring(drift, recentred(asset_class, model.sensors), model.sensors, windows)
         self.faults = Incidents(fault_tracks(asset_class))
         self.shifts = Incidents(shift_tracks(asset_class, model.sensors))
         self.incidents = Incidents(window_tracks(asset_class, model.program.scorers))
@@ -104,6 +109,7 @@ class Fold:
             "declarations": self.declarations,
             "adaptation": self.adaptation,
             "centres": self.centres,
+            "recentring": self.recentring,
             "faults": self.faults,
             "shifts": self.shifts,
             "incidents": self.incidents,
@@ -139,11 +145,14 @@ class Fold:
         """Take the rows of a batch in stream order."""
         known = np.array([self.row(asset) for asset in batch.assets], np.int32)
         result = self.grid.push(known[batch.asset], batch)
-        done, counts = self._score(result.slots, result.contexts)
-        happenings, adaptations = self._act(done)
+        counts, passes = Counter(result.counts), list[Acted]()
+        number = self.recentring.passes(result.slots.row, result.slots.slot)
+        for each in range(int(number.max(initial=0)) + 1):
+            at = slice(None) if not number.any() else number == each
+            slots = Slots._make(column[at] for column in result.slots)
+            passes.append(self._pass(slots, result.contexts, counts))
         found = self.losses.ended(*result.advanced)
-        counts |= result.counts
-        return Output(done, happenings, adaptations, result.silences, found, result.refused, counts)
+        return Output(passes, result.silences, found, result.refused, dict(counts))
 
     def fallen_silent(self, quiet: Collection[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Of these assets, those [n] that are to be told silent now, and their last times [n]."""
@@ -167,6 +176,13 @@ class Fold:
         """A person's decision about an asset's threshold."""
         return self.adaptation.command(self.row(asset), command)
 
+    def _pass(self, slots: Slots, contexts: Sequence[Context], counts: Counter[str]) -> Acted:
+        """Slots of one epoch per asset: scored, and only then acted on."""
+        recentred = self.recentring.begin(slots.row, slots.slot, slots.end)
+        done, more = self._score(slots, contexts)
+        counts.update(more)
+        return Acted(done, *self._act(done), recentred)
+
     def _score(self, slots: Slots, contexts: Sequence[Context]) -> tuple[Pass, dict[str, int]]:
         """Checks, z-scores, windows and scorers: everything in front of the scores."""
         model = self.model
@@ -176,13 +192,20 @@ class Fold:
         values = slots.values[:, model.columns]
         usable = np.isfinite(values) & ~untrusted(faults)[:, model.columns] & (group >= 0)[:, None]
         z = np.where(usable, model.trajectory.z(values, group, index), np.float32(0))
-        centres = self.centres.step(slots.row, z, usable)
+        centres = self._told(slots.row, self.centres.step(slots.row, z, usable))
         weight = np.where(usable, slots.real[:, model.columns], np.float32(0))
         ready = self.history.push(slots.row, slots.slot, slots.fresh, z, usable, weight)
         rated, lost, degraded = self._rate(slots, group, ready)
         counts = {"NON_FINITE_SCORE": len(lost), "DEGRADED": degraded}
-        done = Pass(slots, faults, centres, group, index, rated, contexts, lost)
+        done = Pass(slots, faults, centres, z, usable, group, index, rated, contexts, lost)
         return done, {name: count for name, count in counts.items() if count}
+
+    def _told(self, row: NDArray[np.int32], centres: Centres) -> Centres:
+        """Sensors that have left their centre: by their CUSUM, or because re-centring has followed them so far."""
+        if not self.recentring.on or not len(row):
+            return centres
+        followed, turned = self.recentring.told(row)
+        return Centres(centres.away | followed, centres.turned | turned)
 
     def _rate(
         self, slots: Slots, group: NDArray[np.int32], ready: Ready
@@ -193,7 +216,11 @@ class Fold:
         needed = np.where(in_batch, model.scales.maturity[0], window.length)
         known = (ready.maturity >= needed) & (group[ready.last] >= 0)
         chosen = np.flatnonzero(known & (ready.coverage >= window.min_coverage))
-        scored = model.score(ready.values[chosen], ready.mask[chosen])
+        centre = self.recentring.offsets(slots.row[ready.last])
+        around = ready.values[chosen]
+        if self.recentring.on:
+            around = np.where(ready.mask[chosen], around - centre[chosen][:, None, :], around)
+        scored = model.score(around, ready.mask[chosen])
         finite = np.isfinite(scored.score).all(axis=1)
         kept = chosen[finite]
         rated = empty_rated(len(ready.last), len(model.program.scorers), len(model.columns))
@@ -203,6 +230,10 @@ class Fold:
         rated.score[kept] = scored.score[finite]
         for name in ("contributions", "expected", "low", "high", "sigma"):
             getattr(rated, name)[kept] = getattr(scored, name)[finite]
+        if self.recentring.on:
+            rated.centre[:] = centre
+            for band in (rated.expected, rated.low, rated.high):
+                band[kept] += centre[kept]
         value, rated.masked[kept] = ready.values[kept, -1], ~ready.mask[kept, -1]
         away = np.square((value - rated.expected[kept]) / rated.sigma[kept], dtype=np.float64)
         rated.away[kept] = np.where(rated.masked[kept], 0.0, away)
@@ -368,8 +399,16 @@ class Fold:
             rated.ratio[windows],
             segment,
         )
+        self._learn(done, at, rated.scored[windows])
+        rated.recent[windows] = self.adaptation.recent(rows)
         rated.gate[windows] = np.where(rated.scored[windows], self.adaptation.gates(rows), Gate.OFF)
         return [(event, int(windows[np.flatnonzero(rows == event.row)[0]])) for event in events]
+
+    def _learn(self, done: Pass, at: NDArray[np.int64], scored: NDArray[np.bool_]) -> None:
+        """Windows that the gate lets pass tell where their sensors are."""
+        if self.recentring.on:
+            of = at[scored & self.adaptation.teaches(done.slots.row[at])]
+            self.recentring.learn(done.slots.row[of], done.z[of], done.usable[of])
 
     def trace(self, done: Pass) -> Trace:
         """The windows of a pass in engineering units."""
@@ -400,6 +439,7 @@ class Fold:
             version=rated.version,
             limit=rated.final_limit,
             gate=rated.gate,
+            centre=(model.trajectory.at(trained, index)[1] * rated.centre),
             contexts=done.contexts,
             context=slots.context[at],
         )

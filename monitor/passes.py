@@ -16,7 +16,7 @@ from monitor.alerting.incidents import Track, Transition
 from monitor.event_time.grid import Refusal, Silence, Slots
 from monitor.event_time.losses import Found
 from monitor.excursions import INSIDE
-from monitor.thresholds.adaptation_events import AdaptationEvent
+from monitor.thresholds.adaptation_events import AdaptationEvent, Recentred
 from monitor.thresholds.centre import Centres
 
 
@@ -52,6 +52,8 @@ class Rated(NamedTuple):
         final_limit: [W] limit in force of the combined, smoothed ratio.
         drift: [W] where the threshold was in its life when the window was judged, codes of `State`.
         gate: [W] whether the limit followed the scores at this window, codes of `Gate`.
+        recent: [W] of the last 40 scored windows, those over the limit: what closes the gate.
+        centre: [W, D] how far from their trained centres sensors are scored, in sigma.
     """
 
     slot: NDArray[np.int64]
@@ -81,6 +83,8 @@ class Rated(NamedTuple):
     final_limit: NDArray[np.float64]
     drift: NDArray[np.uint8]
     gate: NDArray[np.uint8]
+    recent: NDArray[np.int64]
+    centre: NDArray[np.float32]
 
 
 class Pass(NamedTuple):
@@ -90,6 +94,8 @@ class Pass(NamedTuple):
         slots: the slots; values of masked sensors still as read.
         faults: [M, C] codes of `Fault`.
         centres: which sensors have left their trained centre.
+        z: [M, D] z-scores around the trained centres; 0 where there is none.
+        usable: [M, D] where there is one.
         group: [M] trajectory group of each slot.
         age: [M] samples since the group began.
         rated: its windows.
@@ -100,6 +106,8 @@ class Pass(NamedTuple):
     slots: Slots
     faults: NDArray[np.uint8]
     centres: Centres
+    z: NDArray[np.float32]
+    usable: NDArray[np.bool_]
     group: NDArray[np.int32]
     age: NDArray[np.int64]
     rated: Rated
@@ -128,22 +136,34 @@ class Happening(NamedTuple):
     window: int
 
 
-class Output(NamedTuple):
-    """What came of a batch.
+class Acted(NamedTuple):
+    """What came of a pass.
 
     Attributes:
         done: the pass, for alerts and traces.
         happenings: transitions of incidents, in order per asset.
         adaptations: what drift and re-estimation did, with the window's index (-1: a command).
+        recentred: centres that moved before it, with the slot's index.
+    """
+
+    done: Pass
+    happenings: list[Happening]
+    adaptations: list[tuple[AdaptationEvent, int]]
+    recentred: list[tuple[Recentred, int]]
+
+
+class Output(NamedTuple):
+    """What came of a batch.
+
+    Attributes:
+        passes: over its closed slots, at least one; several where sensors are re-centred.
         silences: gaps that ended with this batch.
         found: assets that are heard again after records of theirs were lost.
         refused: rows that are not reflected in windows.
         counts: quantities by bounded name.
     """
 
-    done: Pass
-    happenings: list[Happening]
-    adaptations: list[tuple[AdaptationEvent, int]]
+    passes: list[Acted]
     silences: tuple[Silence, ...]
     found: tuple[Found, ...]
     refused: tuple[Refusal, ...]
@@ -184,4 +204,6 @@ def empty_rated(windows: int, scorers: int, sensors: int) -> Rated:
         final_limit=unknown(windows),
         drift=np.zeros(windows, np.uint8),
         gate=np.zeros(windows, np.uint8),
+        recent=np.zeros(windows, np.int64),
+        centre=np.zeros((windows, sensors), np.float32),
     )

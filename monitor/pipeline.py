@@ -22,6 +22,7 @@ from monitor.alerting.alerts import (
     build_alert,
     cloudevent,
     decision_event,
+    recentring_event,
     threshold_event,
 )
 from monitor.alerting.dead_letters import dead_letter
@@ -38,16 +39,17 @@ from monitor.alerting.severity import severity
 from monitor.alerting.short_form import shorten
 from monitor.event_time.losses import Found
 from monitor.event_time.refusals import Refusal
-from monitor.facts import Identity, decision_of, facts_of
+from monitor.facts import Identity, decision_of, facts_of, recentring_of
 from monitor.fold import Fold
 from monitor.model import Model
-from monitor.passes import Output
+from monitor.passes import Acted, Output, Pass
 from monitor.settings import Settings
 from monitor.standing import Standing, standing_of
 from monitor.thresholds.adaptation_events import (
     AdaptationEvent,
     AwaitingApproval,
     Command,
+    Recentred,
     Refused,
     VersionSet,
 )
@@ -237,25 +239,26 @@ class Pipeline:
             self._dirty.add(asset)
         output = fold.push(batch)
         outcome.counts.update(output.counts)
-        outcome.counts["SLOTS"] += len(output.done.slots.row)
-        rated = output.done.rated
-        outcome.counts["WINDOWS"] += int(rated.scored.sum())
-        outcome.counts["OVER_LIMIT"] += int((rated.ratio > 1.0).sum())
-        outcome.not_finite.update(fold.names[row] for row in output.done.not_finite_rows.tolist())
-        gates = np.bincount(rated.gate[rated.scored], minlength=len(Gate)).tolist()
-        outcome.counts.update({f"GATE_{gate.name}": gates[gate] for gate in Gate if gates[gate]})
         outcome.records.extend(self._refused(fold, refusal) for refusal in output.refused)
         heard = np.array([fold.row(batch.assets[number]) for number in np.unique(batch.asset)], np.int32)
         outcome.records.extend(self._found(fold, found) for found in output.found)
         self._ended_silences(fold, heard, output, outcome)
-        self._incidents(fold, output, outcome)
-        for event, window in output.adaptations:
-            slot = int(output.done.rated.slot[window])
-            slots = output.done.slots
+        for acted in output.passes:
+            self._acted(fold, acted, outcome)
+
+    def _acted(self, fold: Fold, acted: Acted, outcome: Outcome) -> None:
+        """What came of one pass."""
+        done = acted.done
+        outcome.counts.update(_counts(done))
+        outcome.not_finite.update(fold.names[row] for row in done.not_finite_rows.tolist())
+        self._incidents(fold, acted, outcome)
+        slots = done.slots
+        adapted = [(event, int(done.rated.slot[window])) for event, window in acted.adaptations]
+        for event, slot in (*acted.recentred, *adapted):
             origin = self._origin._replace(offset=int(slots.offset[slot]))
             asset = fold.names[int(slots.row[slot])]
             self._adapted(fold, asset, event, int(slots.end[slot]), origin, outcome)
-        outcome.traces.append(fold.trace(output.done))
+        outcome.traces.append(fold.trace(done))
 
     def _refused(self, fold: Fold, refusal: Refusal) -> OutRecord:
         record = RawRecord(
@@ -323,9 +326,9 @@ class Pipeline:
             origin=origin,
         )
 
-    def _incidents(self, fold: Fold, output: Output, outcome: Outcome) -> None:
+    def _incidents(self, fold: Fold, acted: Acted, outcome: Outcome) -> None:
         identity = self._identity_of[fold.name]
-        for happening in output.happenings:
+        for happening in acted.happenings:
             transition, track = happening.transition, happening.track
             asset = fold.names[transition.row]
             alert = build_alert(
@@ -334,9 +337,9 @@ class Pipeline:
                 asset=asset,
                 kind=track.kind,
                 subject=track.subject,
-                facts=facts_of(fold, output.done, happening, identity),
+                facts=facts_of(fold, acted.done, happening, identity),
             )
-            origin = self._origin._replace(offset=int(output.done.slots.offset[happening.slot]))
+            origin = self._origin._replace(offset=int(acted.done.slots.offset[happening.slot]))
             outcome.records.append(
                 cloudevent(
                     alert,
@@ -364,11 +367,29 @@ class Pipeline:
                     origin=origin,
                 )
             )
+        elif isinstance(event, Recentred):
+            outcome.records.append(
+                recentring_event(
+                    recentring_of(event), source=self._source, asset=asset, time_ns=at_ns, origin=origin
+                )
+            )
         elif isinstance(event, AwaitingApproval | Refused):
             decision = decision_of(event, int(fold.adaptation.version(np.array([event.row]))[0]))
             outcome.records.append(
                 decision_event(decision, source=self._source, asset=asset, time_ns=at_ns, origin=origin)
             )
+
+
+def _counts(done: Pass) -> dict[str, int]:
+    """Quantities of one pass by bounded name."""
+    rated = done.rated
+    gates = np.bincount(rated.gate[rated.scored], minlength=len(Gate)).tolist()
+    return {
+        "SLOTS": len(done.slots.row),
+        "WINDOWS": int(rated.scored.sum()),
+        "OVER_LIMIT": int((rated.ratio > 1.0).sum()),
+        **{f"GATE_{gate.name}": gates[gate] for gate in Gate if gates[gate]},
+    }
 
 
 def _filled(fold: Fold, row: int, last_ns: int, now_ns: int) -> Transition:

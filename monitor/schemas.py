@@ -18,7 +18,7 @@ from typing import Any, Union, cast
 import msgspec
 from msgspec import Struct
 
-from monitor.alerting.alert_data import AlertEvent, DecisionEvent, ThresholdEvent
+from monitor.alerting.alert_data import AlertEvent, DecisionEvent, RecentringEvent, ThresholdEvent
 from monitor.input_data import Columns, DeadLetterHeaders, Frame, Reading
 from monitor.quantities import Duration, Instant
 from monitor.settings import Settings
@@ -62,6 +62,9 @@ def documents() -> dict[str, Schema]:
         f"{FOLDER}/decision.v1.json": _schema(
             "decision.v1.json", "A decision that nuwatch wants or refused", DecisionEvent
         ),
+        f"{FOLDER}/recentring.v1.json": _schema(
+            "recentring.v1.json", "Centres of sensors that nuwatch has moved", RecentringEvent
+        ),
         f"{FOLDER}/dead-letter.v1.json": _schema(
             "dead-letter.v1.json", "Headers of a dead letter of nuwatch", DeadLetterHeaders
         ),
@@ -97,8 +100,8 @@ def asyncapi() -> Schema:
             "alerts": _channel("nuwatch-alerts", "Events of incidents", ("alert",)),
             "thresholds": _channel(
                 "nuwatch-thresholds",
-                "Versions of thresholds, and decisions about them",
-                ("threshold", "decision"),
+                "Versions of thresholds, decisions about them, and centres of sensors that moved",
+                ("threshold", "decision", "recentring"),
             ),
             "deadLetters": _channel(
                 "nuwatch-dead-letters", "Records that were not accepted", ("deadLetter",)
@@ -126,6 +129,11 @@ def asyncapi() -> Schema:
                 "decision": _message(
                     "A decision that is wanted or was refused",
                     "decision.v1.json",
+                    "application/cloudevents+json",
+                ),
+                "recentring": _message(
+                    "Centres of sensors that have moved",
+                    "recentring.v1.json",
                     "application/cloudevents+json",
                 ),
                 "deadLetter": {

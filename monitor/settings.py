@@ -41,6 +41,8 @@ class Sensor(Section, frozen=True):
             samplings or 3 heartbeats.
         derive: computed when messages do not carry it: time since batch or phase start, in the unit.
         sigma_floor: the smallest standard deviation used for scaling, in the unit (the sensor's resolution).
+        recentre: true lets windows be scored around a centre that follows this sensor slowly, as `drift.recentring`
+            says; for `ambient` sensors and for measurements that nothing controls and no safety limit is set on.
     """
 
     unit: str
@@ -55,6 +57,7 @@ class Sensor(Section, frozen=True):
     dead_after: Duration | None = None
     derive: Literal["time_since_batch_start", "time_since_phase_start"] | None = None
     sigma_floor: float = 0.0
+    recentre: bool = False
 
 
 class EventTime(Section, frozen=True):
@@ -198,6 +201,21 @@ class Tracking(Section, frozen=True):
     publish: float = 0.2
 
 
+class Recentring(Section, frozen=True):
+    """How sensors with `recentre` are followed: one step per epoch, under the gate of tracking.
+
+    Attributes:
+        epoch: grid samples between two steps; a step rests on the epoch before the last.
+        rate: share of the difference between a sensor's mean and its centre that one step makes up.
+        max_total: furthest that a centre goes from the trained one, in standard deviations; 2 at most. Beyond 1 a DRIFT
+            names the sensor.
+    """
+
+    epoch: int = 600
+    rate: float = 0.25
+    max_total: float = 2.0
+
+
 class DriftSettings(Section, frozen=True):
     """When normal is said to have moved, and what may follow.
 
@@ -212,6 +230,7 @@ class DriftSettings(Section, frozen=True):
         settle: how long after a declared change of context (recipe, phase, set-point) its shift is benign; by its end
             the asked rate of false alarms is back, under a provisional limit.
         tracking: how the limit follows the scores between drifts.
+        recentring: how the centres of sensors with `recentre` follow them.
         sensor_false_alarms: mean time between two false DRIFTs of an asset's sensors, as their slow CUSUMs are set.
     """
 
@@ -224,6 +243,7 @@ class DriftSettings(Section, frozen=True):
     max_declared: float = 20.0
     settle: Duration = _s("1h")
     tracking: Tracking = field(default_factory=Tracking)
+    recentring: Recentring = field(default_factory=Recentring)
     sensor_false_alarms: Duration = _s("365d")
 
 

@@ -38,6 +38,7 @@ class Trace(NamedTuple):
         limit: [W] float64, limit in force of the combined, smoothed ratio, as the limit's tracking moves it.
         gate: [W] uint8, whether the limit followed the scores at this window, and why not: codes of
             `monitor.thresholds.tracking.Gate`.
+        centre: [W, D] float64, how far from its trained centre a sensor is scored; 0 unless it is re-centred.
         contexts: the batch contexts that ``context`` points to.
         context: [W] int32, index into ``contexts``.
     """
@@ -62,6 +63,7 @@ class Trace(NamedTuple):
     version: NDArray[np.int32]
     limit: NDArray[np.float64]
     gate: NDArray[np.uint8]
+    centre: NDArray[np.float64]
     contexts: Sequence[Context]
     context: NDArray[np.int32]
 
@@ -82,6 +84,7 @@ _PER_WINDOW = (
     "version",
     "limit",
     "gate",
+    "centre",
 )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from connectors.codec import Codec
 from connectors.files import FilesSource, FilesSourceSettings
@@ -19,6 +20,7 @@ from connectors.records import Batch, OutRecord, RawRecord
 from monitor.connect import layout_of
 from monitor.pipeline import Pipeline
 from monitor.quantities import iso_time
+from monitor.settings import Recentring
 from monitor.trace import joined
 from tests.broker import AnyBroker, produce
 from tests.worlds import (
@@ -115,6 +117,41 @@ def test_events_do_not_depend_on_a_snapshot_and_restore_anywhere(trained, stream
     records, trace = run(trained.pipeline(), stream, cuts, restarted)
     assert by_asset(trace) == whole[1]
     assert sorted(records) == sorted(whole[0])
+
+
+@pytest.fixture(scope="module")
+def recentred(trained: World) -> World:
+    """The same bundle with every sensor re-centred, in epochs so short that offsets move within the stream."""
+    asset_class = trained.asset_class
+    sensors = {name: replace(sensor, recentre=True) for name, sensor in asset_class.sensors.items()}
+    drift = replace(asset_class.drift, recentring=Recentring(epoch=32))
+    changed = replace(asset_class, sensors=sensors, drift=drift)
+    settings = replace(trained.settings, asset_classes={"unit": changed})
+    return trained._replace(settings=settings, asset_class=changed)
+
+
+def test_the_same_holds_with_every_sensor_re_centred(recentred, stream, whole):
+    records, trace = run(recentred.pipeline(), stream)
+    assert any(b"nuwatch.recentring.v1" in (record.value or b"") for record in records)
+    assert by_asset(trace) != whole[1]
+    rng = np.random.default_rng(6)
+    order = np.empty(len(stream.time), np.int64)
+    turns = rng.permutation(stream.asset)
+    for asset in np.unique(turns):
+        order[turns == asset] = np.flatnonzero(stream.asset == asset)
+    cuts = sorted(rng.choice(len(stream.time), 12, replace=False).tolist())
+    stored: dict[str, bytes] = {}
+
+    def restarted(pipeline: Pipeline) -> Pipeline:
+        stored.update(pipeline.dump())
+        fresh = recentred.pipeline()
+        fresh.load(dict(reversed(stored.items())))
+        return fresh
+
+    again, mixed = run(recentred.pipeline(), pick(stream, order), cuts, restarted)
+    assert by_asset(mixed) == by_asset(trace)
+    assert sorted(again) == sorted(records)
+    assert recentred.model.program.recompiles == 0
 
 
 def test_nothing_recompiles_after_warm_up_whatever_comes(trained, stream):

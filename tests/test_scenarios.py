@@ -147,7 +147,7 @@ def test_an_undeclared_step_that_stays_is_an_open_incident_for_ever_until_a_pers
     assert watched.versions() == []
     assert [each["outcome"] for each in watched.decisions()] == ["WANTED"]
     assert "no change of context was declared" in watched.decisions()[0]["reason"]
-    assert standing["drift"] == {"state": "AWAITING", "gate": "STANDS"}
+    assert standing["drift"] == {"state": "AWAITING", "gate": "STANDS", "over": 40}
     assert watched.rate(19_000) == 1.0
 
     watched.decide("approve")

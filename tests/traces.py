@@ -51,6 +51,7 @@ def trace_of(
         version=np.ones(total, np.int32),
         limit=np.ones(total),
         gate=np.ones(total, np.uint8),
+        centre=np.zeros((total, width)),
         contexts=(NO_CONTEXT,),
         context=np.zeros(total, np.int32),
     )

@@ -142,10 +142,12 @@ class Drift(Data, frozen=True):
         gate: whether the limit follows the scores: OPEN, CAPPED (open, but it has moved as far as it may), BUSY
             (closed, because over 25 % of the last 40 windows are over the limit), STANDS (closed, because an
             ANOMALY stands), FAULT (closed, because a SENSOR_FAULT is open) or OFF.
+        over: of the last 40 scored windows those over the limit: over 10 close the gate.
     """
 
     state: str
     gate: Literal["OFF", "OPEN", "BUSY", "STANDS", "FAULT", "CAPPED"] | UnsetType = UNSET
+    over: int | UnsetType = UNSET
 
 
 class Model(Data, frozen=True):
@@ -306,6 +308,32 @@ class Decision(Data, frozen=True):
     truncated: bool | UnsetType = UNSET
 
 
+class Recentred(Data, frozen=True):
+    """A sensor whose centre has moved.
+
+    Attributes:
+        sensor: its name.
+        before: distance from the trained centre until now, in standard deviations of normal.
+        after: distance from now on; beyond 1 a DRIFT names the sensor.
+    """
+
+    sensor: str
+    before: float
+    after: float
+
+
+class Recentring(Data, frozen=True):
+    """Centres around which sensors are scored have followed them, for windows that end with this event's time or later.
+
+    Attributes:
+        sensors: those that moved.
+        truncated: true where a text was cut or a part left out to keep the event small.
+    """
+
+    sensors: tuple[Recentred, ...]
+    truncated: bool | UnsetType = UNSET
+
+
 class Event(Struct, frozen=True, kw_only=True):
     """A CloudEvent 1.0 in structured JSON; where it came from (nuwatch...) is outside its identity.
 
@@ -383,3 +411,17 @@ class DecisionEvent(Event, frozen=True, kw_only=True):
     type: Literal["nuwatch.decision.v1"]
     dataschema: Literal["decision.v1.json"]
     data: Decision
+
+
+class RecentringEvent(Event, frozen=True, kw_only=True):
+    """Centres that have moved, as a CloudEvent.
+
+    Attributes:
+        type: what ``data`` is.
+        dataschema: file name of this schema.
+        data: which, and how far.
+    """
+
+    type: Literal["nuwatch.recentring.v1"]
+    dataschema: Literal["recentring.v1.json"]
+    data: Recentring

@@ -30,6 +30,8 @@ from monitor.alerting.alert_data import (
     FirstMoved,
     LostRecords,
     Model,
+    Recentring,
+    RecentringEvent,
     Score,
     ScorerScore,
     Threshold,
@@ -301,6 +303,31 @@ def decision_event(decision: Decision, *, source: str, asset: str, time_ns: int,
         type="nuwatch.decision.v1",
         dataschema="decision.v1.json",
         data=decision,
+        **_envelope(source, asset, time_ns, 1, origin),
+    )
+    return _record(Channel.THRESHOLDS, event)
+
+
+def recentring_event(
+    recentring: Recentring, *, source: str, asset: str, time_ns: int, origin: Origin
+) -> OutRecord:
+    """Centres that have moved, as a record of the threshold channel, keyed by asset.
+
+    Its id names source, asset and time.
+
+    Args:
+        recentring: what to publish.
+        source: /nuwatch/<site>.
+        asset: the asset's name.
+        time_ns: event time, ns since the epoch.
+        origin: where it came from.
+    """
+    name = _name(source, asset, "RECENTRING", "", time_ns)
+    event = RecentringEvent(
+        id=alert_id(str(name), 1),
+        type="nuwatch.recentring.v1",
+        dataschema="recentring.v1.json",
+        data=recentring,
         **_envelope(source, asset, time_ns, 1, origin),
     )
     return _record(Channel.THRESHOLDS, event)

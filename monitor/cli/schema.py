@@ -9,6 +9,7 @@ _DOCUMENTS = {
     "alert": "docs/schemas/alert.v1.json",
     "threshold": "docs/schemas/threshold.v1.json",
     "decision": "docs/schemas/decision.v1.json",
+    "recentring": "docs/schemas/recentring.v1.json",
     "dead-letter": "docs/schemas/dead-letter.v1.json",
     "input": "docs/schemas/input.v1.json",
     "asyncapi": "docs/schemas/asyncapi.json",

@@ -217,6 +217,14 @@ class Adaptation:
         """Codes [n] of `Gate` at the assets' last windows."""
         return self.tracking.gate(rows)
 
+    def teaches(self, rows: Rows) -> Bools:
+        """Whether the assets' last windows [n] may teach what is normal."""
+        return self.tracking.teaches(rows)
+
+    def recent(self, rows: Rows) -> NDArray[np.int64]:
+        """Windows over the limit among the assets' last 40 [n]."""
+        return self.tracking.recent(rows)
+
     def state(self, row: int) -> str:
         """STABLE, DRIFT or AWAITING."""
         return State(int(self._table["state"][row])).name

@@ -107,7 +107,21 @@ class DetectorReset(NamedTuple):
     reason: str
 
 
-AdaptationEvent = DriftDetected | VersionSet | AwaitingApproval | Refused | DetectorReset
+class Recentred(NamedTuple):
+    """Centres of sensors have moved, for windows from this slot on.
+
+    Attributes:
+        row: the asset.
+        end_ns: end of the first slot.
+        moved: by sensor, its distance from the trained centre before and now, in sigma.
+    """
+
+    row: int
+    end_ns: int
+    moved: dict[str, tuple[float, float]]
+
+
+AdaptationEvent = DriftDetected | VersionSet | AwaitingApproval | Refused | DetectorReset | Recentred
 
 
 class Command(Struct, frozen=True, forbid_unknown_fields=True):

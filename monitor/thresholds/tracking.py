@@ -97,6 +97,7 @@ class Tracking:
                 ("most", np.float64, ()),
                 ("recent", np.uint64, ()),
                 ("gate", np.uint8, ()),
+                ("teaches", np.bool_, ()),
                 ("n", np.int64, ()),
                 ("over", np.int64, ()),
                 ("since", np.int64, ()),
@@ -123,6 +124,14 @@ class Tracking:
     def gate(self, rows: Rows) -> NDArray[np.uint8]:
         """Codes [n] of `Gate` at the assets' last windows."""
         return self._table["gate"][rows]
+
+    def teaches(self, rows: Rows) -> Bools:
+        """Whether the assets' last windows [n] may teach what is normal: the gate is open, used or not."""
+        return self._table["teaches"][rows]
+
+    def recent(self, rows: Rows) -> NDArray[np.int64]:
+        """Windows over the limit among the last 40 scored [n]: over 10 close the gate."""
+        return np.bitwise_count(self._table["recent"][rows]).astype(np.int64)
 
     def realised(self, row: int) -> Realised:
         """The realised rate since the version in force, over all scored windows."""
@@ -156,13 +165,13 @@ class Tracking:
             [n] where the limit is further from the last published one than `publish`.
         """
         self._count(rows, end_ns, over, scored)
+        table, gate = self._table, self._gates(rows, stands, fault)
+        table["teaches"][rows] = scored & (gate == Gate.OPEN)
         if not self._on:
             return np.zeros(len(rows), np.bool_)
-        table = self._table
         total = table["total"][rows]
         kept = np.where(calm, total, table["calm"][rows])
         total = np.where(newly, kept, total)
-        gate = self._gates(rows, stands, fault)
         wanted = total + np.where(scored & (gate == Gate.OPEN), self._step * (over - self._nu), 0.0)
         capped = np.clip(wanted, 1.0 / table["most"][rows], table["most"][rows])
         gate = np.where((gate == Gate.OPEN) & (capped != wanted), Gate.CAPPED, gate)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from connectors.units import UnitError, conversion, known
 from monitor.settings import SCORED_ROLES, AssetClass, Sensor, Tracking
+from monitor.thresholds.recentring import MOST, refusal
 from monitor.validation.finding import Findings
 from monitor.yaml_lines import Path
 
@@ -32,6 +33,7 @@ def check_class(asset_class: AssetClass, at: Path, findings: Findings) -> None:
     _check_window(asset_class, (*at, "window"), findings)
     _check_shares(asset_class, at, findings)
     _check_adaptation(asset_class, at, findings)
+    _check_recentring(asset_class, at, findings)
 
 
 def _check_assets(asset_class: AssetClass, at: Path, findings: Findings) -> None:
@@ -58,6 +60,35 @@ def _check_sensor(sensor: Sensor, asset_class: AssetClass, at: Path, findings: F
         findings.require(
             0 <= value < math.inf, (*at, name), f"got {value:g}", "0 or more, in the sensor's unit"
         )
+
+
+def _check_recentring(asset_class: AssetClass, at: Path, findings: Findings) -> None:
+    sensors = asset_class.sensors
+    for name, sensor in sensors.items():
+        others = [other for each, other in sensors.items() if each != name]
+        why = refusal(sensor, others) if sensor.recentre else ""
+        if why:
+            hint = (
+                "only ambient sensors and measurements that nothing controls: a controller hides what drifts"
+            )
+            findings.error((*at, "sensors", name, "recentre"), why, hint)
+    place, settings = (*at, "drift", "recentring"), asset_class.drift.recentring
+    least = asset_class.window.length
+    findings.require(
+        settings.epoch >= least,
+        (*place, "epoch"),
+        f"got {settings.epoch}",
+        f"a window's length ({least}) or more",
+    )
+    findings.require(
+        0.0 < settings.rate <= 1.0, (*place, "rate"), f"got {settings.rate:g}", "above 0, up to 1"
+    )
+    findings.require(
+        0.0 < settings.max_total <= MOST,
+        (*place, "max_total"),
+        f"got {settings.max_total:g}",
+        f"up to {MOST:g} standard deviations: further off a sensor is at fault, or the model is stale",
+    )
 
 
 def _check_unit(sensor: Sensor, at: Path, findings: Findings) -> None:
