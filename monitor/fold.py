@@ -35,7 +35,7 @@ from monitor.thresholds.adaptation import Adaptation
 from monitor.thresholds.adaptation_events import AdaptationEvent, Command
 from monitor.thresholds.centre import Centres, CentreWatch
 from monitor.thresholds.declared import Declarations
-from monitor.thresholds.recentring import Recentring, recentred
+from monitor.thresholds.recentring import TOLD, Recentring, recentred
 from monitor.thresholds.smoothing import Segments, Smoother
 from monitor.thresholds.tracking import Gate
 from monitor.thresholds.versions import Scale
@@ -304,11 +304,13 @@ class Fold:
         """Sensors that leave their centre or come back to it: a DRIFT of theirs has no delays.
 
         None is raised while an ANOMALY is open: a fault moves many sensors, and who moved first is told by it. A
-        sensor that is away when the ANOMALY has cleared is told then.
+        sensor that is away when the ANOMALY has cleared is told then. But how far a centre has followed its sensor is
+        no guess: that is told at once.
         """
         slots, away = done.slots, done.centres.away[at]
         no_ratio = np.full(away.shape, np.nan)
-        known = ~(away & self.incidents.open_any(slots.row[at], Kind.ANOMALY)[:, None])
+        followed = np.abs(self.recentring.offsets(slots.row[at])) > TOLD
+        known = followed | ~(away & self.incidents.open_any(slots.row[at], Kind.ANOMALY)[:, None])
         moved = self.shifts.step(slots.row[at], slots.end[at], away, ~away, known, no_ratio)
         return [Happening(t, self.shifts.tracks[t.track], int(at[t.position]), -1) for t in moved]
 

@@ -14,7 +14,7 @@ from river import drift
 
 from monitor.quantities import Duration
 from monitor.settings import AssetClass, Calibration, DriftSettings, Scoring, Sensor
-from monitor.thresholds.adaptation import Adaptation
+from monitor.thresholds.adaptation import Adaptation, State
 from monitor.thresholds.adaptation_events import AdaptationEvent, Command
 from monitor.thresholds.provisional import deciles
 from monitor.thresholds.reestimate import combine, smooth
@@ -63,11 +63,13 @@ class Course(NamedTuple):
         over: [N, A] over the limit in force.
         open: [N, A] an incident is open.
         events: with the row at which they happened.
+        approved: by stream, the row at which a person approved.
     """
 
     over: NDArray[np.bool_]
     open: NDArray[np.bool_]
     events: list[tuple[int, AdaptationEvent]]
+    approved: Mapping[int, int]
 
 
 def calibrated(runs: Sequence[Floats], weight: float) -> Known:
@@ -115,7 +117,7 @@ def ours(
         known: the calibration.
         raw: [N, A, S] raw scores.
         declared: row at which a change of context is declared.
-        approved: row at which a person approves whatever waits.
+        approved: row from which on a person approves what waits, once per stream.
         changes: settings of `drift` other than the defaults.
     """
     settings = _settings(known, changes)
@@ -125,7 +127,7 @@ def ours(
     rows, yes, no = np.arange(streams), np.ones(streams, np.bool_), np.zeros(streams, np.bool_)
     value, incidents, segment = np.zeros(streams), Incident(streams, settings), np.zeros(streams, np.int64)
     over, opened = np.zeros((length, streams), np.bool_), np.zeros((length, streams), np.bool_)
-    events: list[tuple[int, AdaptationEvent]] = []
+    events, decided = list[tuple[int, AdaptationEvent]](), dict[int, int]()
     for row, u in enumerate(known.on_scale(raw)):
         combined = stage.combine(stage.scorer_ratios(rows, u))
         value = known.weight * combined + (1.0 - known.weight) * value
@@ -135,11 +137,13 @@ def ours(
         ranks = np.stack([rank(known.sorted[:, s], u[:, s]) for s in range(scorers)], axis=1)
         told = yes if row == declared else no
         happened = stage.observe(rows, end, u, ranks, yes, opened[row], no, told, final, segment)
-        if row == approved:
-            for stream in range(streams):
-                happened += stage.command(stream, Command("approve", "benchmark", int(end[0])))
+        if approved is not None and row >= approved:
+            for stream in np.flatnonzero(stage.states(rows) == State.AWAITING).tolist():
+                if stream not in decided:
+                    happened += stage.command(stream, Command("approve", "benchmark", int(end[0])))
+                    decided[stream] = row
         events += [(row, event) for event in happened]
-    return Course(over, opened, events)
+    return Course(over, opened, events, decided)
 
 
 class Incident:
@@ -229,4 +233,4 @@ def rival(policy: Callable[[Floats, Known], Floats], known: Known, raw: Floats) 
     final = ratios / policy(ratios, known)
     incidents = Incident(ratios.shape[1], _settings(known, {}))
     opened = np.stack([incidents.step(row) for row in final])
-    return Course(final > 1.0, opened, [])
+    return Course(final > 1.0, opened, [], {})
