@@ -189,14 +189,14 @@ class Tracking(Section, frozen=True):
     Attributes:
         enabled: false holds the limit still between two re-estimations, as `re_estimate: approve` does too.
         rate: steps of the limit, in standard deviations of the normal ratio, per window over the limit (divided by
-            the fourth root of the autocorrelation time). At 0.25 the limit has followed a benign step of half the score
+            the fourth root of the autocorrelation time). At 0.22 the limit has followed a benign step of half the score
             within some 500 windows.
         max_total: the largest factor that it may move the limit by, either way, since the last re-estimation.
         publish: the limit is published as a new threshold version when it has moved by this share since the last.
     """
 
     enabled: bool = True
-    rate: float = 0.25
+    rate: float = 0.22
     max_total: float = 2.5
     publish: float = 0.2
 

@@ -53,14 +53,20 @@ def test_the_limit_rises_by_eta_sigma_less_nu_where_a_window_is_over_it_and_sink
 
 
 def test_the_gate_closes_when_over_a_quarter_of_the_last_40_windows_are_over_the_limit() -> None:
-    ten, eleven = [False] * 30 + [True] * 10, [False] * 29 + [True] * 11
+    ten, eleven = [False] * 10 + [False, False, True] * 10, [False] * 7 + [False, False, True] * 11
     assert stepped(ten).gate(np.arange(1))[0] == Gate.CAPPED  # ten steps of a tenth: at the cap of 1.5
     assert stepped(eleven).gate(np.arange(1))[0] == Gate.BUSY
-    assert stepped([*eleven, *[False] * 30]).gate(np.arange(1))[0] == Gate.OPEN
+    assert stepped([*eleven, *[False] * 40]).gate(np.arange(1))[0] == Gate.OPEN
+
+
+def test_the_gate_closes_when_over_half_of_the_last_five_autocorrelation_times_are_over_the_limit() -> None:
+    assert stepped([False] * 40 + [True, True]).gate(np.arange(1))[0] == Gate.OPEN
+    assert stepped([False] * 40 + [True, True, True]).gate(np.arange(1))[0] == Gate.BUSY
+    assert stepped([False] * 40 + [True, True, True, False, False, False]).gate(np.arange(1))[0] == Gate.OPEN
 
 
 def test_the_limit_moves_no_further_than_the_cap_either_way() -> None:
-    assert stepped([True] * 10).factor(np.arange(1))[0] == 1.5
+    assert stepped([True, False, False] * 10).factor(np.arange(1))[0] == pytest.approx(1.5, abs=0.01)
     assert stepped([False] * 1000).factor(np.arange(1))[0] == pytest.approx(1 / 1.5)
 
 

@@ -140,8 +140,8 @@ class Drift(Data, frozen=True):
         state: STABLE, DRIFT (normal has moved, the old threshold is in force), REFITTING, or AWAITING (a person
             has to decide).
         gate: whether the limit follows the scores: OPEN, CAPPED (open, but it has moved as far as it may), BUSY
-            (closed, because over 25 % of the last 40 windows are over the limit), STANDS (closed, because an
-            ANOMALY stands), FAULT (closed, because a SENSOR_FAULT is open) or OFF.
+            (closed, because over 25 % of the last 40 windows are over the limit, or half of the last few), STANDS
+            (closed, because an ANOMALY stands), FAULT (closed, because a SENSOR_FAULT is open) or OFF.
         over: of the last 40 scored windows those over the limit: over 10 close the gate.
     """
 

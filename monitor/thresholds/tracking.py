@@ -7,7 +7,8 @@ sigma is the spread of the calibration's ratios. eta is divided by the fourth ro
 limit's own jitter grows with the product of the two, the time to follow falls with eta, and a step of a fifth of the
 score is to be followed within 500 windows with and without smoothing (chosen by measurement).
 
-**The gate.** Nothing moves while over 25 % of the last 40 scored windows are over the limit, while an ANOMALY
+**The gate.** Nothing moves while over 25 % of the last 40 scored windows are over the limit, or over half of the last
+five autocorrelation times (a large step would else be followed some way before 40 windows tell), while an ANOMALY
 stands, or while a SENSOR_FAULT is open. When an ANOMALY comes to stand, what was learnt since its exceedances began
 is unlearnt: the limit goes back to where it was. **The cap.** All steps since the last version that a person or a
 re-estimation set stay within a factor of `max_total`, and within `drift.max_total` of the trained limit.
@@ -35,6 +36,8 @@ _ROWS = 40
 _RECENT = np.uint64((1 << _ROWS) - 1)
 _BUSY = 10
 """Of the last 40 windows, this many may be over the limit: 25 %."""
+_SUDDEN_TAUS = 5
+"""Of so many autocorrelation times, half may be."""
 
 
 class Gate(IntEnum):
@@ -51,7 +54,7 @@ class Gate(IntEnum):
 GATES: dict[Gate, str] = {
     Gate.OFF: "the limit does not follow the scores",
     Gate.OPEN: "the limit follows the scores",
-    Gate.BUSY: "closed: over 25 % of the last 40 windows are over the limit",
+    Gate.BUSY: "closed: over 25 % of the last 40 windows are over the limit, or half of the last few",
     Gate.STANDS: "closed: an ANOMALY stands",
     Gate.FAULT: "closed: a SENSOR_FAULT is open",
     Gate.CAPPED: "open, but the limit has moved as far as it may",
@@ -88,6 +91,7 @@ class Tracking:
         self._nu = nu
         self._step = settings.rate * spread / max(1.0, tau) ** 0.25
         self._most = settings.max_total
+        self._few = min(_ROWS, math.floor(_SUDDEN_TAUS * max(1.0, tau)))
         self._publish = math.log1p(settings.publish)
         self._table = Table(
             [
@@ -206,7 +210,9 @@ class Tracking:
         table["recent"][rows] = np.where(scored, longer, recent)
 
     def _gates(self, rows: Rows, stands: Bools, fault: Bools) -> NDArray[np.uint8]:
-        busy = np.bitwise_count(self._table["recent"][rows]) > _BUSY
+        recent = self._table["recent"][rows]
+        sudden = 2 * np.bitwise_count(recent & np.uint64((1 << self._few) - 1)) > self._few
+        busy = (np.bitwise_count(recent) > _BUSY) | sudden
         gate = np.full(len(rows), Gate.OPEN, np.uint8)
         for closed, code in ((busy, Gate.BUSY), (fault, Gate.FAULT), (stands, Gate.STANDS)):
             gate[closed] = code
