@@ -13,6 +13,7 @@ from monitor.thresholds.adaptation_events import (
     AwaitingApproval,
     DetectorReset,
     DriftDetected,
+    Recentred,
     Refused,
     VersionSet,
 )
@@ -25,6 +26,7 @@ _ADAPTATIONS = {
     AwaitingApproval: "decision_wanted",
     Refused: "re_estimation_refused",
     DetectorReset: "drift_detector_reset",
+    Recentred: "recentred",
 }
 
 
@@ -93,4 +95,6 @@ def _told(event: AdaptationEvent) -> dict[str, Any]:
     if isinstance(event, VersionSet):
         version = event.version
         return {"version": version.version, "trigger": version.trigger, "by": version.approved_by}
+    if isinstance(event, Recentred):
+        return {"sigma": {sensor: round(after, 3) for sensor, (_, after) in event.moved.items()}}
     return {"scorer": event.scorer}

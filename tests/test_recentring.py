@@ -9,16 +9,30 @@ import msgspec
 import numpy as np
 import pytest
 
-from connectors.records import Channel, OutRecord
+from connectors.records import Channel, OutRecord, Polled
 from monitor.configuration import parse
+from monitor.engine import Step
 from monitor.event_time.grid import Slots
+from monitor.ledger import Ledger
+from monitor.pipeline import empty_outcome
 from monitor.settings import Recentring as Settings
+from monitor.thresholds.adaptation_events import Recentred
 from monitor.thresholds.recentring import Recentring
 from monitor.trace import Trace
 from monitor.validation.finding import Findings
 from monitor.validation.rules import check_class
 from monitor.yaml_lines import load
-from tests.worlds import SECOND, World, autoregressive, batch_of, by_asset, configuration_text, run, world
+from tests.worlds import (
+    SECOND,
+    START,
+    World,
+    autoregressive,
+    batch_of,
+    by_asset,
+    configuration_text,
+    run,
+    world,
+)
 
 EPOCH = 100
 NAMES = ("a", "b", "c")
@@ -80,6 +94,19 @@ def test_no_two_epochs_of_an_asset_come_into_one_pass() -> None:
     slot = np.array([98, 99, 100, 205, 100, 101, 350])
     assert stage().passes(row, slot).tolist() == [0, 0, 1, 2, 0, 0, 0]
     assert stage((False, False, False)).passes(row, slot).tolist() == [0] * 7
+
+
+def test_the_daemon_logs_a_centre_that_moves() -> None:
+    lines: list[tuple[str, dict[str, Any]]] = []
+
+    class Log:
+        def warning(self, name: str, **told: Any) -> None:
+            lines.append((name, told))
+
+    outcome = empty_outcome()
+    outcome.adaptations.append(("plant/0", Recentred(0, START, {"s2": (0.0, 0.51234)})))
+    Ledger(Log(), 0.0).note([Step(Polled(0, 1, (), records=1), outcome)])
+    assert lines == [("recentred", {"asset": "plant/0", "sigma": {"s2": 0.512}})]
 
 
 # ---- what may be re-centred

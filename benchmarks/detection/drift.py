@@ -178,13 +178,12 @@ def decided(known: Known, scores: Scores, factor: float, count: int, how: str, s
 
 def spread(each: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
     """Mean and standard deviation over seeds, figure by figure."""
-    return {
-        name: (_mean([e[name] for e in each]), float(np.nanstd([e[name] for e in each]))) for name in each[0]
-    }
+    return {name: _spread([figures[name] for figures in each]) for name in each[0]}
 
 
-def _mean(values: Sequence[float]) -> float:
-    return float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
+def _spread(values: Sequence[float]) -> tuple[float, float]:
+    known = np.array([value for value in values if np.isfinite(value)])
+    return (float(known.mean()), float(known.std())) if len(known) else (np.nan, np.nan)
 
 
 # ---- the section
