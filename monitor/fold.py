@@ -458,7 +458,12 @@ def _parts(
     ratios: NDArray[np.float64],
     combined: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """What each sensor has [n, D] in the combined ratio; none below 0.
+    """What each sensor adds [n, D] to the smoothed ratio's explanation; none below 0.
+
+    Its share of the window, weighted by how far the window lies above one limit below the median: a fault that grows
+    stands in the shares before it stands in the ratio, and averaging over more than the worst windows cancels what
+    chance puts there. Weighted by the ratio alone, the few windows that raise an alert would name its sensors by
+    themselves.
 
     By the contributions of the scorer with the largest ratio, weighted by how far each sensor is from what the trusted
     ones let one expect: with several sensors at fault a contribution, which corrects one sensor alone, also falls on
@@ -467,4 +472,4 @@ def _parts(
     leading = contributions[np.arange(len(ratios)), np.argmax(ratios, axis=1)] * (1.0 + away)
     total = leading.sum(axis=1, keepdims=True)
     share = np.divide(leading, total, out=np.zeros_like(leading), where=total > 0)
-    return share * np.maximum(combined, 0.0)[:, None]
+    return share * np.maximum(1.0 + combined, 0.0)[:, None]

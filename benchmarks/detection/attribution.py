@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +16,9 @@ import msgspec
 import numpy as np
 
 from benchmarks.detection.contract import Bar, Request, Section, Table, markdown
+from benchmarks.detection.data import data_folder
 from benchmarks.detection.planting import LEAD, SENSORS, Fault, Rows, faults, normal_runs, planted
+from benchmarks.detection.workers import each
 from connectors.records import OutRecord
 from models.registry import scorer_names
 from monitor.quantities import iso_time
@@ -191,17 +192,41 @@ def setups(only: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
     return {name: scorers for name, scorers in every.items() if not only or name in only}
 
 
+class Task(NamedTuple):
+    """One configuration: its scorers, the folder of the data sets, the seed of the faults."""
+
+    name: str
+    scorers: dict[str, Any]
+    folder: Path
+    seed: int
+    quick: bool
+
+
+def judge(task: Task) -> dict[str, Figures]:
+    """Train one configuration, plant all faults, and see who is named."""
+    training, test = normal_runs(task.folder)
+    cases = faults(len(test), test.shape[1], task.seed)[:: _QUICK if task.quick else 1]
+    monitor = monitor_of(task.scorers, training[:_TRAINING_RUNS])
+    return summary(named(monitor, cases, test, training.std(axis=(0, 1))))
+
+
 def attribution(request: Request) -> Section:
-    """The section."""
-    training, test = normal_runs(request.data or Path(os.environ["NUWATCH_DATA"]))
-    cases = faults(len(test), test.shape[1], request.seeds[0])[:: _QUICK if request.quick else 1]
-    chosen = setups(request.scorers)
-    request.teller.stage("attribution", len(chosen))
-    found: dict[str, dict[str, Figures]] = {}
-    for name, scorers in chosen.items():
-        request.teller.step(name)
-        monitor = monitor_of(scorers, training[:_TRAINING_RUNS])
-        found[name] = summary(named(monitor, cases, test, training.std(axis=(0, 1))))
+    """The section.
+
+    Raises:
+        UsageError: the data are not there.
+    """
+    folder = data_folder("tep", request.data).parent
+    tasks = [
+        Task(name, scorers, folder, request.seeds[0], request.quick)
+        for name, scorers in setups(request.scorers).items()
+    ]
+    request.teller.stage("attribution", len(tasks))
+    done: dict[int, dict[str, Figures]] = {}
+    for place, figures in each(judge, [[task] for task in tasks], request.jobs):
+        done[place] = figures
+        request.teller.step(tasks[place].name)
+    found = {task.name: done[place] for place, task in enumerate(tasks)}
     return Section(
         "attribution",
         tuple(_table(name, by_case) for name, by_case in found.items()),
