@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types imports unit bench bench-detection broker format lock clean
+.PHONY: help setup demo test lint types imports unit bench bench-detection fuzz broker format lock clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,9 @@ bench: $(STAMP) ## Speed: decode, window, score, whole path, latency
 
 bench-detection: $(STAMP) ## Detection quality on labelled data (SKAB and TEP from NUWATCH_DATA); goes on where it was interrupted
 	$(BIN)/nuwatch benchmark detection --json out/bench/detection.json --markdown docs/detection.md
+
+fuzz: $(STAMP) ## A million damaged records through codec and fold: some minutes
+	nice -n 10 $(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000)
 
 broker: $(STAMP) ## A real Apache Kafka broker on localhost:9092 from its Maven artefacts (Java 17 and Maven)
 	$(BIN)/python tests/broker.py --port 9092

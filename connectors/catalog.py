@@ -57,7 +57,8 @@ class Catalog:
         return index
 
     def _match(self, asset: str) -> int:
-        if not 0 < len(asset) <= MAX_ASSET_NAME:
+        # A name with control or direction-changing characters could pass for another wherever it is shown.
+        if not 0 < len(asset) <= MAX_ASSET_NAME or not asset.isprintable():
             return -1
         for index, each in enumerate(self.layout.classes):
             if any(fnmatchcase(asset, pattern) for pattern in each.assets):
@@ -72,7 +73,8 @@ class Catalog:
         """Why an asset that no class takes is refused."""
         patterns = ", ".join(pattern for each in self.layout.classes for pattern in each.assets)
         return Problem(
-            Reason.UNKNOWN_ASSET, f"asset: got {shown(asset)}, expected one of the patterns {patterns}"
+            Reason.UNKNOWN_ASSET,
+            f"asset: got {shown(asset)}, expected printable characters that fit one of the patterns {patterns}",
         )
 
     def unknown_sensor(self, class_index: int, tag: str) -> Problem:

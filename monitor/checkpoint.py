@@ -25,6 +25,8 @@ class Marker(msgspec.Struct, frozen=True):
         configuration: hash of the configuration in force from ``position`` on; '' where it is not known.
         input: what the position is a position of; None where it is not known.
         rebuilt_to: where the partition stood when its state was lost; up to there it is being rebuilt. 0: it was not.
+        forgotten: so many of the journal's first entries are of an input that was made anew since: their positions mean
+            nothing now.
     """
 
     position: int
@@ -32,6 +34,7 @@ class Marker(msgspec.Struct, frozen=True):
     configuration: str = ""
     input: Input | None = None
     rebuilt_to: int = 0
+    forgotten: int = 0
 
 
 class Entry(msgspec.Struct, frozen=True):

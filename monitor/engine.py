@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from connectors.ports import Rewind, Source, Start
 from connectors.records import Lost, OutRecord, Polled, first_position
 from monitor.activity import Activity, Stage
 from monitor.alerting.short_form import size_of
-from monitor.checkpoint import Checkpoint, Damaged, Marker
+from monitor.checkpoint import Checkpoint, Damaged, Entry, Marker, Restored
 from monitor.commands import Commands, NoCommands, Piece
 from monitor.errors import ConfigurationError, StateError
 from monitor.pipeline import Outcome, Pipeline, empty_outcome
@@ -77,6 +79,7 @@ class Engine:
         self._outbox = EMPTY
         self._owners: dict[str, int] = {}
         self._replaced: list[Polled] = []
+        self._forgotten: dict[int, int] = {}
         self.pipelines: dict[int, Pipeline] = {}
         self._rebuilt_to: dict[int, int] = {}
         self.discarded: list[int] = []
@@ -159,7 +162,14 @@ class Engine:
     def _forget(self, partitions: Collection[int]) -> None:
         """Let go of partitions, whatever their state."""
         for partition in partitions:
-            for known in (self.pipelines, self._positions, self._durable, self._undurable, self._rebuilt_to):
+            for known in (
+                self.pipelines,
+                self._positions,
+                self._durable,
+                self._undurable,
+                self._rebuilt_to,
+                self._forgotten,
+            ):
                 known.pop(partition, None)
         self._owners = {asset: owner for asset, owner in self._owners.items() if owner not in partitions}
         self._replaced = [polled for polled in self._replaced if polled.partition not in partitions]
@@ -214,7 +224,11 @@ class Engine:
     def _marker(self, partition: int, position: int) -> Marker:
         until = self._rebuilt_to.get(partition, 0)
         return Marker(
-            position, self._bundles, input=self._source.input, rebuilt_to=until if position < until else 0
+            position,
+            self._bundles,
+            input=self._source.input,
+            rebuilt_to=until if position < until else 0,
+            forgotten=self._forgotten.get(partition, 0),
         )
 
     def _fold(self, pipeline: Pipeline, piece: Piece) -> Step:
@@ -243,8 +257,9 @@ class Engine:
             self._commands.restored(partition, None, restored.journal)
             return Rewind(restored.position, self._warm_up_ns)
         position = self._position(partition, restored.marker)
-        self._commands.restored(partition, position, restored.journal)
-        self._durable[partition] = restored.marker.position
+        self._commands.restored(partition, position, self._remembered(partition, restored))
+        # Of an input that was made anew no position is durable, not even the same number.
+        self._durable[partition] = -1 if self._made_anew(restored.marker) else restored.marker.position
         self._rebuilt_to[partition] = restored.marker.rebuilt_to
         if restored.marker.bundles != self._bundles:
             self.discarded.append(partition)
@@ -259,6 +274,22 @@ class Engine:
                 "hint: restore the configuration that wrote it, or move the state folder away"
             ) from error
         return position
+
+    def _made_anew(self, marker: Marker) -> bool:
+        stored, found = marker.input, self._source.input
+        return (
+            stored is not None
+            and bool(stored.incarnation and found.incarnation)
+            and stored.incarnation != found.incarnation
+        )
+
+    def _remembered(self, partition: int, restored: Restored) -> Sequence[Entry]:
+        """The journal; what acted in an input that was made anew since stands in front of everything that can come."""
+        journal = restored.journal
+        made_anew = self._made_anew(restored.marker)
+        forgotten = self._forgotten[partition] = len(journal) if made_anew else restored.marker.forgotten
+        acted = (msgspec.structs.replace(entry, position=-1) for entry in journal[:forgotten])
+        return [*acted, *journal[forgotten:]]
 
     def _position(self, partition: int, marker: Marker) -> int:
         """Where to go on: at the stored position, or at the beginning of an input that was made anew.
@@ -280,7 +311,7 @@ class Engine:
                 "was written: its producers may send an asset to another partition now, which would split the asset's "
                 "windows; hint: once the new layout is settled, start with an empty state folder; windows begin anew"
             )
-        if stored.incarnation and found.incarnation and stored.incarnation != found.incarnation:
+        if self._made_anew(marker):
             self._replaced.append(Polled(partition, 0, (), lost=Lost(marker.position, 0)))
             return 0
         return marker.position

@@ -1,4 +1,8 @@
-"""Hostile and broken records with the reason that each must be rejected for: one corpus for all tests.
+"""The corpus of bad input: one place, for codec tests, whole-path tests on a broker, and the fuzzer (`tests/fuzz.py`).
+
+`PAYLOADS` are records that must be refused, each with its reason. `ODDITIES` look bad and are good: each must be taken,
+with this value. What is wrong only in its place in the stream (late, twice, unlike before) is in
+`tests/disturbances.py`; what is wrong in how Kafka packs it is in `tests/test_kafka_failures.py`.
 
 The records fit `LAYOUT`: assets ``poly2/*`` with sensors temperature (Cel), pressure (bar{gauge}) and
 reaction_time (s). `GOOD` is a record that must be scored as if none of the others had been.
@@ -6,6 +10,7 @@ reaction_time (s). `GOOD` is a record that must be scored as if none of the othe
 
 from __future__ import annotations
 
+import gzip
 import struct
 from typing import NamedTuple
 
@@ -73,7 +78,7 @@ PAYLOADS = (
     Payload("empty value", b"", Reason.EMPTY),
     Payload("columns without rows", _frame(ts="[]", rest='"values":{"temperature":[]}'), Reason.EMPTY),
     Payload("arrow without rows", ipc({name: column[:0] for name, column in _ARROW.items()}), Reason.EMPTY),
-    Payload("5 MB of text", b'{"asset":"' + b"a" * 5_000_000 + b'"}', Reason.TOO_LARGE),
+    Payload("20 MB of text", b'{"asset":"' + b"a" * 20_000_000 + b'"}', Reason.TOO_LARGE),
     Payload("one byte over the limit", GOOD.ljust(MAX_BYTES + 1), Reason.TOO_LARGE),
     Payload(
         "too many rows in a small record",
@@ -93,6 +98,13 @@ PAYLOADS = (
     Payload("utf-16", GOOD.decode().encode("utf-16-le"), Reason.MALFORMED),
     Payload("not utf-8", _frame().replace(b"R-101", b"R-\xff\xfe"), Reason.MALFORMED),
     Payload("lone surrogate", _frame(asset='"\\ud800"'), Reason.MALFORMED),
+    Payload("a record in gzip", gzip.compress(GOOD, mtime=0), Reason.MALFORMED),
+    Payload("a gzip bomb", gzip.compress(bytes(50_000_000), mtime=0), Reason.MALFORMED),
+    Payload("decimal comma", _frame(rest='"values":{"temperature":171,2}'), Reason.MALFORMED),
+    Payload("leading zeros", _frame(rest='"values":{"temperature":0171}'), Reason.MALFORMED),
+    Payload("hexadecimal", _frame(rest='"values":{"temperature":0xAB}'), Reason.MALFORMED),
+    Payload("a plus sign", _frame(rest='"values":{"temperature":+1}'), Reason.MALFORMED),
+    Payload("no digit before the point", _frame(rest='"values":{"temperature":.5}'), Reason.MALFORMED),
     Payload("NaN", _frame(rest='"values":{"temperature":NaN}'), Reason.MALFORMED),
     Payload("Infinity", _frame(rest='"values":{"temperature":-Infinity}'), Reason.MALFORMED),
     Payload("single quotes", b"{'asset':'poly2/R-101'}", Reason.MALFORMED),
@@ -105,6 +117,12 @@ PAYLOADS = (
     Payload("a list", b"[" + GOOD + b"]", Reason.WRONG_TYPE),
     Payload("asset is a number", _frame(asset="101"), Reason.WRONG_TYPE),
     Payload("value in quotes", _frame(rest='"values":{"temperature":"171.2"}'), Reason.WRONG_TYPE),
+    Payload(
+        "value in quotes with a comma", _frame(rest='"values":{"temperature":"171,2"}'), Reason.WRONG_TYPE
+    ),
+    Payload("the text NaN", _frame(rest='"values":{"temperature":"NaN"}'), Reason.WRONG_TYPE),
+    Payload("an empty text", _frame(rest='"values":{"temperature":""}'), Reason.WRONG_TYPE),
+    Payload("the second of two keys is text", _frame(rest='"values":{},"values":"x"'), Reason.WRONG_TYPE),
     Payload("value is true", _frame(rest='"values":{"temperature":true}'), Reason.WRONG_TYPE),
     Payload("value is an object", _frame(rest='"values":{"temperature":{"v":1}}'), Reason.WRONG_TYPE),
     Payload("value is a list", _frame(rest='"values":{"temperature":[1]}'), Reason.WRONG_TYPE),
@@ -134,6 +152,20 @@ PAYLOADS = (
     Payload("empty asset", _frame(asset='""'), Reason.UNKNOWN_ASSET),
     Payload("endless asset", _frame(asset='"poly2/' + "x" * 100_000 + '"'), Reason.UNKNOWN_ASSET),
     Payload("control characters in the asset", _frame(asset='"\\u0000\\u001b[31m"'), Reason.UNKNOWN_ASSET),
+    Payload("NUL in an asset that fits", _frame(asset='"poly2/R-\\u0000101"'), Reason.UNKNOWN_ASSET),
+    Payload(
+        "right-to-left in an asset that fits", _frame(asset='"poly2/\\u202e101-R"'), Reason.UNKNOWN_ASSET
+    ),
+    Payload("10 kB of asset that fits", _frame(asset='"poly2/' + "x" * 10_000 + '"'), Reason.UNKNOWN_ASSET),
+    Payload(
+        "the second of two assets is unknown", _frame(rest='"values":{},"asset":"x"'), Reason.UNKNOWN_ASSET
+    ),
+    Payload("10 kB of sensor", _frame(rest=f'"values":{{"{"x" * 10_000}":1}}'), Reason.UNKNOWN_SENSOR),
+    Payload("NUL in a sensor", _frame(rest='"values":{"temperature\\u0000":1}'), Reason.UNKNOWN_SENSOR),
+    Payload(
+        "right-to-left in a sensor", _frame(rest='"values":{"\\u202etemperature":1}'), Reason.UNKNOWN_SENSOR
+    ),
+    Payload("sensor in other case", _frame(rest='"values":{"Temperature":1}'), Reason.UNKNOWN_SENSOR),
     Payload("unknown sensor", _frame(rest='"values":{"temperature":1,"humidity":2}'), Reason.UNKNOWN_SENSOR),
     Payload("unknown single sensor", _frame(rest='"sensor":"humidity","value":2'), Reason.UNKNOWN_SENSOR),
     Payload(
@@ -200,6 +232,7 @@ PAYLOADS = (
     Payload("year 9999", _frame(ts='"9999-12-31T23:59:59Z"'), Reason.TIME_RANGE),
     Payload("1970", _frame(ts="0"), Reason.TIME_RANGE),
     Payload("seconds for milliseconds", _frame(ts="1795310036"), Reason.TIME_RANGE),
+    Payload("microseconds for milliseconds", _frame(ts="1795310036123000"), Reason.TIME_RANGE),
     Payload("nanoseconds for milliseconds", _frame(ts="1795310036123000000"), Reason.TIME_RANGE),
     Payload("least integer", _frame(ts=str(-(2**63))), Reason.TIME_RANGE),
     Payload("arrow: only the magic", b"\xff\xff\xff\xff", Reason.MALFORMED),
@@ -230,5 +263,44 @@ PAYLOADS = (
         "arrow: quality word",
         ipc(_ARROW | {"temperature__quality": pa.array(["GOOD", "FINE", "BAD"])}),
         Reason.BAD_QUALITY_WORD,
+    ),
+)
+
+
+class Oddity(NamedTuple):
+    """One record that must be taken: a name, its value, and the temperature that it gives; None is no reading."""
+
+    name: str
+    value: bytes
+    temperature: float | None
+
+
+ODDITIES = (
+    Oddity("minus zero", _frame(rest='"values":{"temperature":-0.0}'), -0.0),
+    Oddity("null", _frame(rest='"values":{"temperature":null}'), None),
+    Oddity("no values", _frame(rest='"values":{}'), None),
+    Oddity("an integer", _frame(rest='"values":{"temperature":171}'), 171.0),
+    Oddity("an exponent", _frame(rest='"values":{"temperature":1.712e2}'), 171.2),
+    Oddity(
+        "the largest number",
+        _frame(rest='"values":{"temperature":1.7976931348623157e308}'),
+        1.7976931348623157e308,
+    ),
+    Oddity("the smallest number", _frame(rest='"values":{"temperature":5e-324}'), 5e-324),
+    Oddity("too small a number", _frame(rest='"values":{"temperature":1e-999}'), 0.0),
+    Oddity("1,000 digits behind the point", _frame(rest=f'"values":{{"temperature":1.{"3" * 1000}}}'), 4 / 3),
+    Oddity("a key twice", _frame(rest='"values":{"temperature":1,"temperature":2}'), 2.0),
+    Oddity("values twice", _frame(rest='"values":{"temperature":1},"values":{"temperature":2}'), 2.0),
+    Oddity(
+        "extra fields", _frame(rest='"values":{"temperature":1},"seq":7,"site":{"a":[1,{"b":null}]}'), 1.0
+    ),
+    Oddity("escapes", _frame(rest='"values":{"\\u0074emperature":1}'), 1.0),
+    Oddity(
+        "spaces and line ends", b" \r\n\t" + _frame(rest='"values" : { "temperature" : 1 }') + b"\n ", 1.0
+    ),
+    Oddity(
+        "null for what may be left out",
+        _frame(rest='"values":{"temperature":1},"quality":null,"batch":null'),
+        1.0,
     ),
 )

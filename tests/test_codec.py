@@ -29,7 +29,7 @@ from connectors.records import (
 )
 from connectors.times import TimeReader
 from connectors.units import UnitError, conversion, known
-from tests.payloads import GOOD, LAYOUT, PAYLOADS, Payload, ipc
+from tests.payloads import GOOD, LAYOUT, ODDITIES, PAYLOADS, Oddity, Payload, ipc
 
 T = 1_795_310_036_123_000_000
 """2026-11-22T01:13:56.123Z in ns, from Python's datetime (see the test of times)."""
@@ -380,6 +380,17 @@ def test_a_hostile_payload_is_rejected_with_its_reason(payload: Payload) -> None
     assert len(rejected.detail) <= 500
     assert rejected.detail.isprintable()
     np.testing.assert_array_equal(decoded.batches[0].offset, [0, 2])
+
+
+@pytest.mark.parametrize("oddity", ODDITIES, ids=lambda oddity: oddity.name)
+def test_what_only_looks_bad_is_taken(oddity: Oddity) -> None:
+    batch = only(decode(oddity.value))
+    value = batch.values[0, 0]
+    expected = NAN if oddity.temperature is None else oddity.temperature
+    assert np.float64(value).tobytes() == np.float64(expected).tobytes() or (
+        value != value and expected != expected
+    )
+    assert batch.quality[0, 0] == (ABSENT if oddity.temperature is None else GOOD_Q)
 
 
 def test_the_whole_corpus_at_once_leaves_the_good_records_as_they_are() -> None:

@@ -3,85 +3,37 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kafka import KafkaProducer
 
 from connectors.codec import Codec
 from connectors.kafka import KafkaSink, KafkaSinkSettings, KafkaSource, KafkaSourceSettings, SinkTopics
-from connectors.memory import MemorySource
-from connectors.records import Channel, RawRecord
-from monitor.configuration import parse
+from connectors.records import Reason
 from monitor.connect import layout_of
 from monitor.durable.checkpoint import SqliteCheckpoint
 from monitor.engine import Engine
-from monitor.facts import Identity
-from monitor.model import Model
-from monitor.pipeline import Pipeline
-from monitor.quantities import iso_time
-from monitor.trace import joined
-from monitor.training import train
 from tests.broker import AnyBroker, produce
+from tests.disturbances import DISTURBANCES, ROWS, Counted, Disturbance, clean, encoded
+from tests.fuzz import FindingError, check_decoded, check_fold, check_round, records_of, seeds
+from tests.hostile import ASSETS, Ran, good_records, hostile_world, pipeline, ran
 from tests.kafka_reader import everything
-from tests.payloads import PAYLOADS
-from tests.worlds import SECOND, START, World, autoregressive, by_asset
+from tests.payloads import GOOD, LAYOUT, PAYLOADS
+from tests.worlds import World, autoregressive
 
-ASSETS = ("poly2/R-101", "poly2/R-102")
-CONFIG = """
-site: test
-source: {kind: memory}
-asset_classes:
-  unit:
-    assets: ["poly2/*"]
-    sampling: 1s
-    sensors:
-      temperature: {unit: Cel, range: [-1000, 1000]}
-      pressure: {unit: "bar{gauge}"}
-      reaction_time: {unit: s}
-    time: {lateness: 2s, max_age: 3s}
-    window: {length: 16}
-    calibration: {nu: 0.05, enough: 1}
-    scoring: {scorers: {pca: {}, var: {}}, block: 32}
-"""
-
-
-def frame(asset: str, second: int, values: np.ndarray) -> bytes:
-    names = ("temperature", "pressure", "reaction_time")
-    return msgspec.json.encode(
-        {
-            "asset": asset,
-            "ts": iso_time(START + second * SECOND),
-            "values": dict(zip(names, values.tolist(), strict=True)),
-        }
-    )
-
-
-def good_records(seed: int, rows: int) -> list[bytes]:
-    values = {asset: autoregressive(seed + n, rows, 3) for n, asset in enumerate(ASSETS)}
-    values[ASSETS[0]][rows // 2 :, 1] += 30.0
-    return [frame(asset, t, values[asset][t]) for t in range(rows) for asset in ASSETS]
+SEEDS = seeds()
 
 
 @pytest.fixture(scope="module")
 def trained() -> World:
-    settings = parse(CONFIG, Path("hostile.yaml")).settings
-    calm = [frame(a, t, v) for a in ASSETS for t, v in enumerate(autoregressive(len(a), 1500, 3))]
-    source = MemorySource([RawRecord(0, n, None, value) for n, value in enumerate(calm)], layout_of(settings))
-    source.open(lambda _: None, "earliest")
-    batches = [batch for _ in range(10) for polled in source.poll(0) for batch in polled.batches]
-    bundle = train(settings.asset_classes["unit"], "unit", batches, config_hash="c")
-    model = Model(bundle.bundle, settings.asset_classes["unit"])
-    model.program.warm_up()
-    return World(settings, settings.asset_classes["unit"], bundle, model)
-
-
-def pipeline(trained: World, partition: int = 0) -> Pipeline:
-    identity = {"unit": Identity(trained.model.bundle_id, None, "c")}
-    models = {"unit": trained.model}
-    return Pipeline(trained.settings, models, partition, identity, topic="t", replay=False, version="0")
+    return hostile_world()
 
 
 def test_good_records_among_bad_ones_are_scored_as_if_alone(trained: World) -> None:
@@ -91,86 +43,158 @@ def test_good_records_among_bad_ones_are_scored_as_if_alone(trained: World) -> N
     mixed: list[bytes | None] = list(good)
     for place, payload in sorted(zip(places.tolist(), PAYLOADS, strict=True), key=lambda p: -p[0]):
         mixed.insert(place, payload.value)
-
-    def run(
-        values: list[bytes | None],
-    ) -> tuple[dict[str, dict[str, bytes]], Counter[str], list[bytes | None]]:
-        fold, codec = pipeline(trained), Codec(layout_of(trained.settings))
-        records = [RawRecord(0, n, None, value) for n, value in enumerate(values)]
-        outcomes = [fold.push(codec.poll(records[low : low + 50])) for low in range(0, len(records), 50)]
-        letters = [r for o in outcomes for r in o.records if r.channel is Channel.DEAD_LETTER]
-        counts: Counter[str] = sum((o.counts for o in outcomes), Counter())
-        return by_asset(joined([t for o in outcomes for t in o.traces])), counts, [r.value for r in letters]
-
-    alone, _, nothing = run(list(good))
-    among, counts, letters = run(mixed)
-    assert nothing == []
-    assert among == alone
+    alone, among = ran(trained, good), ran(trained, mixed)
+    assert alone.letters == []
+    assert among.figures == alone.figures
     expected = Counter(payload.reason for payload in PAYLOADS)
-    assert {reason: counts[reason] for reason in expected} == dict(expected)
+    assert {reason: among.counts[reason] for reason in expected} == dict(expected)
     small = [p.value for p in PAYLOADS if len(p.value or b"") < trained.settings.max_event - 10_000]
-    assert Counter(letters) >= Counter(small)
-    assert len(letters) == len(PAYLOADS)
+    assert Counter(letter.value for letter in among.letters) >= Counter(small)
+    assert len(among.letters) == len(PAYLOADS)
+
+
+CALM = autoregressive(83, ROWS, 3)
+"""The clean stream of the disturbed asset; nothing is raised on it."""
+HELD_AT_FIRST = 3
+"""The first readings of an asset are held until three agree."""
+COLLATERAL = {("ANOMALY", ""), ("DATA_GAP", "coverage")}
+"""What a disturbance may raise beside what it must; everything else is wrong."""
+
+
+def interleaved(first: Sequence[bytes], second: Sequence[bytes]) -> list[bytes]:
+    """One of each in turn, and then what is left."""
+    pairs = [record for pair in zip_longest(first, second) for record in pair]
+    return [record for record in pairs if record is not None]
+
+
+@pytest.mark.parametrize("disturbance", DISTURBANCES, ids=lambda one: one.name)
+def test_a_disturbance_is_counted_told_and_stays_with_its_asset(
+    trained: World, disturbance: Disturbance
+) -> None:
+    victim, bystander = ASSETS
+    untouched = encoded(clean(bystander, autoregressive(78, ROWS, 3)))
+    hurt = encoded(disturbance.change(clean(victim, CALM)))
+    alone, among = ran(trained, untouched), ran(trained, interleaved(hurt, untouched))
+    assert among.figures[bystander] == alone.figures[bystander]
+    among.counts["HELD"] -= 2 * HELD_AT_FIRST
+    assert {name: among.counts[name] for name in Counted if among.counts[name]} == disturbance.counts
+    assert [reason for reason in Reason if reason not in Counted and among.counts[reason]] == []
+    assert len(among.letters) == among.counts["LATE"] + among.counts["FUTURE_TIME"]
+    raised = raised_by(ran(trained, hurt))
+    assert disturbance.raised <= raised
+    assert raised - disturbance.raised <= COLLATERAL
+
+
+def raised_by(result: Ran) -> set[tuple[str, str]]:
+    return {(one["kind"], one.get("subject", "")) for one in result.alerts if one["event"] == "RAISED"}
+
+
+def test_without_a_disturbance_nothing_is_counted_or_told(trained: World) -> None:
+    calm = ran(trained, encoded(clean(ASSETS[0], CALM)))
+    assert {name: calm.counts[name] for name in (*Counted, *Reason) if calm.counts[name]} == {
+        "HELD": HELD_AT_FIRST
+    }
+    assert (calm.letters, calm.alerts) == ([], [])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32))
+def test_twisted_records_are_decoded_or_refused_and_harm_nobody(seed: int) -> None:
+    check_round(Codec(LAYOUT), SEEDS, seed, 40)
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(0, 2**32))
+def test_twisted_records_go_through_the_whole_fold_and_harm_nobody(trained: World, seed: int) -> None:
+    check_fold(trained, SEEDS, seed, 60)
+
+
+def test_the_fuzzer_sees_a_record_that_is_dropped_and_a_value_that_is_unsound() -> None:
+    records = records_of([GOOD, b"{}"])
+    decoded = Codec(LAYOUT).decode(records)
+    with pytest.raises(FindingError, match="dropped without a word"):
+        check_decoded(records, decoded._replace(rejected=()))
+    batch = decoded.batches[0]
+    infinite = batch._replace(values=np.full_like(batch.values, np.inf))
+    with pytest.raises(FindingError, match="does not fit its quality"):
+        check_decoded(records, decoded._replace(batches=(infinite,)))
 
 
 @pytest.mark.kafka
-def test_the_dead_letter_topic_holds_every_bad_record_with_its_reason(
+def test_the_whole_corpus_through_a_broker_is_refused_by_reason_and_harms_nobody(
     trained: World,
     tmp_path: Path,
     kafka_broker: AnyBroker,
     new_topic: Callable[..., str],
     kafka_topics: SinkTopics,
 ) -> None:
-    topic = new_topic(1, {"max.message.bytes": str(8 * 2**20)})
-    huge = b'{"asset":"' + b"x" * 5 * 2**20 + b'"}'
-    year_2200 = b'{"asset":"poly2/R-101","ts":"2200-01-01T00:00:00Z","values":{"temperature":1}}'
-    bad = {
-        "MALFORMED": b'{"asset":"poly2/R-101","ts":"2026',
-        "EMPTY": b"",
-        "TOO_LARGE": huge,
-        "TIME_RANGE": year_2200,
-        "UNKNOWN_ASSET": b'{"asset":"boiler","ts":1795310036123,"values":{"temperature":1}}',
-        "UNKNOWN_SENSOR": b'{"asset":"poly2/R-101","ts":1795310036123,"values":{"colour":1}}',
-        "WRONG_TYPE": b'{"asset":"poly2/R-101","ts":1795310036123,"values":{"temperature":"hot"}}',
-    }
-    good = good_records(8, 120)
-    values = [
-        *good[:100],
-        *bad.values(),
-        b'{"asset":"poly2/R-101","ts":1,"values":{"temperature":NaN}}',
-        *good[100:],
-    ]
-    produce(kafka_broker.bootstrap, topic, [(b"poly2", value) for value in values])
-    servers = (kafka_broker.bootstrap,)
-    source = KafkaSource(
-        KafkaSourceSettings(bootstrap_servers=servers, topic=topic, group=None),
-        Codec(layout_of(trained.settings)),
-    )
-    sink = KafkaSink(KafkaSinkSettings(bootstrap_servers=servers, topics=kafka_topics))
-    engine = Engine(
-        source,
-        SqliteCheckpoint(tmp_path, sink),
-        lambda partition: pipeline(trained, partition),
-        {"unit": "bundle"},
-    )
+    """Every payload, every disturbance on an asset of its own, and an aborted transaction, among good records."""
+    topic, server = new_topic(1, {"max.message.bytes": str(32 * 2**20)}), kafka_broker.bootstrap
+    good = good_records(8, ROWS)
+    disturbed = [encoded(one.change(clean(f"poly2/D-{n}", CALM))) for n, one in enumerate(DISTURBANCES)]
+    hostile = [value for group in disturbed for value in group]
+    hostile += [payload.value for payload in PAYLOADS]
+    mixed = [value for pair in zip_longest(good, hostile, fillvalue=b"absent") for value in pair]
+    sent = [value for value in mixed if value != b"absent"]
+    half = len(sent) // 2
+    produce(server, topic, [(b"k" if value is None else None, value) for value in sent[:half]])
+    give_up(server, topic, [b"never to be seen"] * 5)
+    produce(server, topic, [(b"k" if value is None else None, value) for value in sent[half:]])
+
+    counts = run_to_the_end(trained, tmp_path, server, topic, kafka_topics)
+
+    expected = Counter(str(payload.reason) for payload in PAYLOADS)
+    for disturbance in DISTURBANCES:
+        expected.update(disturbance.counts)
+    expected["HELD"] += HELD_AT_FIRST * (len(DISTURBANCES) + len(ASSETS))
+    assert {name: counts[name] for name in (*Counted, *Reason) if counts[name]} == dict(expected)
+    assert counts["RECORDS"] == len(sent)
+
+    letters = everything(server, kafka_topics.dead_letter)
+    by_reason = Counter(dict(letter.headers)["x-error-reason"].decode() for letter in letters)
+    assert by_reason == Counter({name: n for name, n in expected.items() if name in Reason.__members__})
+    values = Counter(letter.value for letter in letters)
+    for payload in PAYLOADS:
+        if len(payload.value or b"") < trained.settings.max_event - 10_000:
+            assert values[payload.value] >= 1, payload.name
+    cut = [dict(one.headers).get("x-error-original-size") for one in letters]
+    assert b"20000012" in cut, "20 MB of text, with its size"
+
+    alone = ran(trained, good).alerts
+    published = [msgspec.json.decode(r.value) for r in everything(server, kafka_topics.alerts)]
+    mine = [event["data"] for event in published if event["subject"] in ASSETS]
+    assert sorted(one["message"] for one in mine) == sorted(one["message"] for one in alone)
+    assert any(one["kind"] == "ANOMALY" for one in mine)
+    for number, disturbance in enumerate(DISTURBANCES):
+        told = [event["data"] for event in published if event["subject"] == f"poly2/D-{number}"]
+        raised = {(one["kind"], one.get("subject", "")) for one in told if one["event"] == "RAISED"}
+        assert disturbance.raised <= raised, disturbance.name
+
+
+def give_up(server: str, topic: str, values: Sequence[bytes]) -> None:
+    """Records of a transaction that is aborted."""
+    producer = KafkaProducer(bootstrap_servers=server, transactional_id=f"tx-{topic}")
+    producer.init_transactions()
+    producer.begin_transaction()
+    for value in values:
+        producer.send(topic, value=value).get(timeout=10)
+    producer.abort_transaction()
+    producer.close()
+
+
+def run_to_the_end(trained: World, folder: Path, server: str, topic: str, topics: SinkTopics) -> Counter[str]:
+    """The engine with a Kafka source and sink and durable state, until nothing waits; returns all counts."""
+    settings = KafkaSourceSettings(bootstrap_servers=(server,), topic=topic, group=None)
+    source = KafkaSource(settings, Codec(layout_of(trained.settings)))
+    sink = KafkaSink(KafkaSinkSettings(bootstrap_servers=(server,), topics=topics))
+    checkpoint = SqliteCheckpoint(folder, sink)
+    engine = Engine(source, checkpoint, lambda partition: pipeline(trained, partition), {"unit": "bundle"})
     engine.open("earliest")
     counts: Counter[str] = Counter()
     while engine.lag or not counts:
         for step in engine.step(0.5):
             counts.update(step.outcome.counts)
+            counts["RECORDS"] += step.polled.records
     engine.snapshot()
     engine.close()
-    letters = everything(kafka_broker.bootstrap, kafka_topics.dead_letter)
-    by_reason = {dict(letter.headers)["x-error-reason"].decode(): letter for letter in letters}
-    for reason, value in bad.items():
-        assert counts[reason] >= 1, reason
-        if reason not in ("TOO_LARGE", "MALFORMED"):
-            assert by_reason[reason].value == value
-    assert counts["MALFORMED"] == 2
-    assert huge.startswith(by_reason["TOO_LARGE"].value)
-    assert dict(by_reason["TOO_LARGE"].headers)["x-error-original-size"] == str(len(huge)).encode()
-    published = [
-        msgspec.json.decode(record.value)
-        for record in everything(kafka_broker.bootstrap, kafka_topics.alerts)
-    ]
-    assert any(event["data"]["kind"] == "ANOMALY" for event in published)
+    return counts

@@ -78,6 +78,109 @@ def test_a_batch_that_cannot_be_unpacked_is_passed_offset_by_offset(
     assert got.polled[-1].position == 5
 
 
+@pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
+def test_a_batch_that_would_unpack_beyond_the_bound_is_passed_as_too_large(
+    kafka_broker: AnyBroker,
+    new_topic: Callable[..., str],
+    kafka_reader: Callable[..., Reader],
+    compression: str,
+) -> None:
+    topic = new_topic(1, {"max.message.bytes": str(2**22)})
+    bootstrap = kafka_broker.bootstrap
+    bomb = [(b"k", b"0" * 2**23), (b"k", b"beside it")]
+    produce(bootstrap, topic, [(b"k", b"first")])
+    produce(bootstrap, topic, bomb, compression_type=compression, linger_ms=200, batch_size=2**24)
+    produce(bootstrap, topic, [(b"k", b"last")])
+    got = kafka_reader(topic, max_unpacked_bytes=2**20).open()
+    got.poll_until(lambda: b"last" in got.tape.values())
+    rejected = [one for polled in got.polled for one in polled.rejected]
+    assert got.tape.values() == [b"first", b"last"]
+    assert [(one.record.offset, one.record.value, one.reason) for one in rejected] == [
+        (1, None, Reason.TOO_LARGE),
+        (2, None, Reason.TOO_LARGE),
+    ]
+    assert "unpacks to" in rejected[0].detail
+
+
+def test_a_batch_of_an_unknown_codec_is_passed_with_its_offsets(
+    disk_broker: Broker, new_topic: Callable[..., str], kafka_reader: Callable[..., Reader]
+) -> None:
+    topic = new_topic()
+    produce(disk_broker.bootstrap, topic, [(None, b"first")])
+    produce(disk_broker.bootstrap, topic, [(None, b"a"), (None, b"b")], linger_ms=200)
+    produce(disk_broker.bootstrap, topic, [(None, b"last")])
+    edit(disk_broker, topic, lambda log: with_codec(log, batch=1, codec=7))
+    got = kafka_reader(topic).open()
+    got.poll_until(lambda: b"last" in got.tape.values())
+    rejected = [one for polled in got.polled for one in polled.rejected]
+    assert got.tape.values() == [b"first", b"last"]
+    assert [(one.record.offset, one.reason) for one in rejected] == [(1, Reason.CORRUPT), (2, Reason.CORRUPT)]
+
+
+def test_a_topic_with_nothing_but_damage_is_passed_to_its_end(
+    disk_broker: Broker, new_topic: Callable[..., str], kafka_reader: Callable[..., Reader]
+) -> None:
+    topic = new_topic()
+    for number in range(4):
+        produce(disk_broker.bootstrap, topic, [(None, b"%d" % number)] * 3, linger_ms=200)
+    edit(disk_broker, topic, lambda log: with_codec(with_codec(log, 0, 7), 1, 7))
+    edit(disk_broker, topic, lambda log: with_value(with_value(log, 2), 3))
+    got = kafka_reader(topic).open()
+    got.poll_until(lambda: bool(got.polled) and got.polled[-1].position == 12)
+    rejected = [one for polled in got.polled for one in polled.rejected]
+    assert got.tape.values() == []
+    assert [one.record.offset for one in rejected] == list(range(12))
+    assert {one.reason for one in rejected} == {Reason.CORRUPT}
+    produce(disk_broker.bootstrap, topic, [(None, b"sound")])
+    assert got.poll_until(lambda: bool(got.tape.records)).tape.values() == [b"sound"]
+
+
+def test_where_that_is_asked_damage_stops_the_source_in_front_of_it(
+    disk_broker: Broker, new_topic: Callable[..., str], kafka_reader: Callable[..., Reader]
+) -> None:
+    topic = new_topic()
+    produce(disk_broker.bootstrap, topic, [(None, b"first")])
+    produce(disk_broker.bootstrap, topic, [(None, b"second")])
+    edit(disk_broker, topic, lambda log: with_value(log, 1))
+    got = kafka_reader(topic, damaged="stop").open().poll_records(1)
+    with pytest.raises(SourceError, match="partition 0 offset 1: the records cannot be unpacked, twice"):
+        got.poll_records(2)
+    assert [polled.position for polled in got.polled] == [1]
+
+
+def edit(broker: Broker, topic: str, change: Callable[[bytes], bytes]) -> None:
+    """Change the first segment of a topic while the broker is down."""
+    broker.shut_down()
+    segment: Path = broker.log_dir / f"{topic}-0" / ("0" * 20 + ".log")
+    before = segment.read_bytes()
+    after = change(before)
+    assert after != before
+    assert len(after) == len(before)
+    segment.write_bytes(after)
+    broker.start()
+
+
+def starts_of_batches(log: bytes) -> list[int]:
+    """Where the batches of a segment begin: offset (8 bytes), length of the rest (4 bytes), the rest."""
+    starts, at = [], 0
+    while at < len(log):
+        starts.append(at)
+        at += 12 + int.from_bytes(log[at + 8 : at + 12], "big")
+    return starts
+
+
+def with_codec(log: bytes, batch: int, codec: int) -> bytes:
+    """The compression of a batch stands in the lowest bits of its attributes, bytes 21 and 22 of its header."""
+    at = starts_of_batches(log)[batch] + 22
+    return log[:at] + bytes([log[at] & 0xF8 | codec]) + log[at + 1 :]
+
+
+def with_value(log: bytes, batch: int) -> bytes:
+    """The byte before the last of a batch, changed: of the last record's value."""
+    at = [*starts_of_batches(log), len(log)][batch + 1] - 2
+    return log[:at] + bytes([log[at] ^ 0x01]) + log[at + 1 :]
+
+
 def test_only_what_fails_a_second_time_counts_as_damage(
     kafka_broker: AnyBroker, new_topic: Callable[..., str]
 ) -> None:

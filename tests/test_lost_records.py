@@ -16,7 +16,8 @@ from connectors.errors import SourceError
 from connectors.kafka import KafkaSource, KafkaSourceSettings
 from connectors.memory import MemorySink, MemorySource
 from connectors.records import Batch, Channel, Input, Lost, OutRecord, Polled
-from monitor.checkpoint import Checkpoint
+from monitor.checkpoint import Checkpoint, Entry
+from monitor.commands import NoCommands
 from monitor.connect import layout_of
 from monitor.durable.checkpoint import SqliteCheckpoint
 from monitor.engine import Engine
@@ -153,6 +154,44 @@ def test_a_topic_that_was_made_anew_is_read_from_its_beginning_and_told(
     again = Torn(later, nothing, Input("t", "second", 1))
     finish(engine(trained, again, SqliteCheckpoint(tmp_path, sink)))
     assert len(gaps(sink.records)) == 4, "told once"
+
+
+class Heard(NoCommands):
+    """Remembers the journal that it was given."""
+
+    def __init__(self) -> None:
+        self.journal: list[tuple[str, int]] = []
+
+    def restored(self, partition: int, position: int | None, journal: Sequence[Entry]) -> None:
+        del partition, position
+        self.journal = [(entry.id, entry.position) for entry in journal]
+
+
+def test_what_was_journalled_for_a_topic_does_not_act_in_one_that_was_made_anew(
+    trained: World, tmp_path: Path
+) -> None:
+    """Offset 20 comes again, and means another record."""
+    sink, nothing = MemorySink(), Lost(2**60, 0)
+
+    def life(incarnation: str, *entries: Entry) -> list[tuple[str, int]]:
+        heard = Heard()
+        source = Torn(stream(30), nothing, Input("t", incarnation, 1))
+        checkpoint = SqliteCheckpoint(tmp_path, sink)
+        running = Engine(source, checkpoint, trained.pipeline, {"unit": trained.model.bundle_id}, heard)
+        running.open("earliest")
+        while not running.exhausted:
+            running.step(0.0)
+        running.snapshot()
+        if entries:
+            checkpoint.journal(0, entries)
+        running.close()
+        return heard.journal
+
+    assert life("first", Entry(20, "old", b"{}")) == []
+    assert life("first") == [("old", 20)]
+    assert life("second", Entry(25, "new", b"{}")) == [("old", -1)]
+    assert life("second") == [("old", -1), ("new", 25)]
+    assert life("third") == [("old", -1), ("new", -1)]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from connectors.errors import SettingsError
+from connectors.kafka import unpacking
 from connectors.kafka.clientlib import (
     COOPERATIVE,
     Admin,
@@ -45,6 +46,8 @@ def consumer(
         SettingsError: a secret or certificate cannot be read.
     """
     limits: dict[str, Any] = {}
+    if isinstance(settings, KafkaSourceSettings):
+        unpacking.bound(settings.max_unpacked_bytes)
     if one_batch:
         limits = {"max_partition_fetch_bytes": 1, "fetch_max_bytes": 1}
     elif isinstance(settings, KafkaSourceSettings):

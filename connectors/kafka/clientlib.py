@@ -23,6 +23,9 @@ from kafka.net.sasl.oauth import (  # pyright: ignore[reportMissingImports] - li
 )
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
+from connectors.kafka import unpacking
+
+unpacking.install()
 _kafka: Any = kafka
 _errors: Any = kafka.errors
 _NetClient: Any = KafkaNetClient

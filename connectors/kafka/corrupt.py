@@ -4,8 +4,8 @@ When a batch of a topic is damaged (wrong checksum, broken compression, nonsense
 from ``poll`` without saying where, and its consumer then never returns again. So the source leaves that
 consumer, and here each partition is read once more, alone and one batch at a time, from where the source
 stands. Only a partition that fails again is damaged. How far the damage goes is found by reading without the
-checksum, which often still gives the records' bytes, and else by trying one offset after the other until one
-can be read.
+checksum, which often still gives the records' bytes; else the error says it (`connectors.kafka.unpacking`), and
+where it does not, by trying one offset after the other until one can be read.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from connectors.kafka.clientlib import (
     UnsupportedCodecError,
 )
 from connectors.kafka.settings import KafkaSourceSettings
+from connectors.kafka.unpacking import BatchError, UnpackedTooLargeError
 from connectors.records import RawRecord, Reason, Rejected
 
 _ANSWER_MS = 10_000
+_MOST_AT_ONCE = 10_000
 
 
 class Damage(NamedTuple):
@@ -39,7 +41,7 @@ class Damage(NamedTuple):
 def is_unpacking(error: Exception) -> bool:
     """Whether an error of ``poll`` can come from the bytes of a record.
 
-    These are the library's own two kinds, and whatever decompressors, ``struct`` and text decoding raise. Its
+    These are the library's own two kinds, and whatever our bounded unpacking, ``struct`` and text decoding raise. Its
     other kinds speak of the network, of rights and of positions.
     """
     return isinstance(error, CorruptRecordError | UnsupportedCodecError) or not isinstance(error, KafkaError)
@@ -98,18 +100,34 @@ def _failure(consumer: Consumer, top: TopicPartition, offset: int) -> Exception 
 
 def _extent(lenient: Consumer, top: TopicPartition, first: int, last: int, cause: Exception) -> Damage:
     """How far the damage at ``first`` goes; ``last`` is the partition's end."""
-    detail = f"the records cannot be unpacked, twice: {type(cause).__name__}: {cause}"[:500]
+    told = str(cause) if isinstance(cause, BatchError) else f"{type(cause).__name__}: {cause}"
+    detail = f"the records cannot be unpacked, twice: {told}"[:500]
+    error = _failure(lenient, top, first)
+    if error is None:  # only the checksum is wrong
+        records = [client.raw(record) for record in _read(lenient, top, first)]
+        return _readable(top, first, records, lambda record: Rejected(record, Reason.CORRUPT, detail))
+    reason = _reason(error)
+    end = _unreadable(lenient, top, first, last, error)
+    lost = (RawRecord(top.partition, offset, None, None) for offset in range(first, end))
+    return Damage(top.partition, end, tuple(Rejected(record, reason, detail) for record in lost))
 
-    def reject(record: RawRecord) -> Rejected:
-        return Rejected(record, Reason.CORRUPT, detail)
 
-    end = first
-    while end < last and _failure(lenient, top, end) is not None:
-        end += 1
-    if end > first:
-        lost = (RawRecord(top.partition, offset, None, None) for offset in range(first, end))
-        return Damage(top.partition, end, tuple(reject(record) for record in lost))
-    return _readable(top, first, [client.raw(record) for record in _read(lenient, top, first)], reject)
+def _unreadable(lenient: Consumer, top: TopicPartition, first: int, last: int, error: Exception) -> int:
+    """The offset behind what cannot be unpacked for the same reason, from ``first`` on; a bounded stretch of it.
+
+    No offset is read twice: a consumer that has failed at one would spin there.
+    """
+    reason, end, again = _reason(error), first, error
+    while again is not None and _reason(again) is reason:
+        end = min(last, again.end) if isinstance(again, BatchError) else end + 1
+        if end >= last or end - first >= _MOST_AT_ONCE:
+            break
+        again = _failure(lenient, top, end)
+    return end
+
+
+def _reason(error: Exception) -> Reason:
+    return Reason.TOO_LARGE if isinstance(error.__cause__, UnpackedTooLargeError) else Reason.CORRUPT
 
 
 def _readable(

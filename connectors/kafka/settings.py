@@ -232,8 +232,11 @@ class KafkaSourceSettings(Connection, frozen=True, kw_only=True):
             partition has when the source is opened. null: for ever.
         max_poll_records: records per poll at most.
         max_partition_fetch_bytes: bytes per fetch and partition; a larger single record still comes through.
-        fetch_max_bytes: bytes per fetch. Both bound compressed bytes: what they unpack to is bounded only by
-            the broker's `max.message.bytes` and what the codec makes of it.
+        fetch_max_bytes: bytes per fetch. Both bound compressed bytes.
+        max_unpacked_bytes: bytes that one batch may unpack to; the records of a larger one are dead letters, TOO_LARGE.
+            One bound holds for the whole process.
+        damaged: what happens to records that cannot be unpacked, twice: 'dead_letter' passes them with their offsets,
+            'stop' ends with exit 69 in front of them.
         check_seconds: how often the broker's answer, the topic's partitions and standstill are checked.
         stall_seconds: a partition that has records but has not moved for so long gets a new connection.
         session_seconds: a member of a shared group that has not been heard for so long has lost its partitions.
@@ -246,6 +249,8 @@ class KafkaSourceSettings(Connection, frozen=True, kw_only=True):
     max_poll_records: int = 5000
     max_partition_fetch_bytes: int = 1_048_576
     fetch_max_bytes: int = 8_388_608
+    max_unpacked_bytes: int = 67_108_864
+    damaged: Literal["dead_letter", "stop"] = "dead_letter"
     check_seconds: float = 10.0
     stall_seconds: float = 60.0
     session_seconds: float = 15.0

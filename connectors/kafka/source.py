@@ -364,7 +364,13 @@ class KafkaSource:
         return [self._rejected(damage) for damage in found]
 
     def _confirm(self, found: Sequence[corrupt.Damage], error: Exception) -> None:
-        """Give up on an error that comes again and again, and from no partition in particular."""
+        """Give up on an error that comes again and again from no partition in particular, or where that is asked."""
+        if found and self._settings.damaged == "stop":
+            damage = found[0]
+            raise self._cannot(
+                f"partition {damage.partition} offset {self._next[damage.partition]}: {damage.rejected[0].detail}; "
+                "hint: `damaged: dead_letter` passes such records"
+            )
         self._unconfirmed = 0 if found else self._unconfirmed + 1
         if self._unconfirmed > _MOST_UNCONFIRMED:
             raise self._cannot("raises an error that no single partition raises", error) from error
