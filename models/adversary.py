@@ -1,4 +1,4 @@
-"""What adversarial scorers share: a discriminator, its loss, and steps that take turns.
+"""What the two adversarial scorers share: a discriminator, its loss, and steps that take turns.
 
 Shape letters: B rows, L entries, W features of the discriminator.
 """

@@ -12,6 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 from models.scorer import Scorer
 
 _BUILT_IN = {
+    "anogan": "models.anogan",
     "autoencoder_ocsvm": "models.autoencoder_ocsvm",
     "conv_autoencoder": "models.conv_autoencoder",
     "deep_svdd": "models.deep_svdd",

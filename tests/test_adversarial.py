@@ -1,4 +1,4 @@
-"""GANomaly: its losses by hand, its score, and what is refused."""
+"""GANomaly and AnoGAN: their losses by hand, the latent search, and what is refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import ganomaly
+from models import anogan, ganomaly
 from models.adversary import discriminator, discriminator_loss, feature_gap, seen_features, verdict
 from models.scorer import FitRefused, silent
 from tests.synthetic import as_windows, normal_rows
@@ -76,11 +76,41 @@ def test_ganomalys_score_is_the_whitened_latent_difference():
     np.testing.assert_allclose(found.score, expected, rtol=1e-2)
 
 
-def test_a_generator_that_makes_nothing_like_the_windows_is_refused():
-    ganomaly.refuse_useless(0.9, 1.0)
+def line_pair() -> anogan.Pair:
+    """A generator of a line through 0 in three dimensions, and a discriminator that sees nothing."""
+    made = {"0": {"kernel": jnp.array([[2.0, 1.0, 0.0]])}}
+    blind = jax.tree.map(jnp.zeros_like, discriminator(jax.random.key(0), 3, 4))
+    return anogan.Pair(made, blind)
+
+
+def test_the_search_finds_the_nearest_row_that_the_generator_can_make():
+    spec = anogan.AnoganSpec(noise=1, prior=0.0, search_steps=200, search_rate=0.1)
+    rows = jnp.array([[2.0, 1.0, 5.0], [1.0, -2.0, 0.0], [0.0, 5.0, 1.0]])
+    direction = np.array([2.0, 1.0, 0.0])
+    expected = np.outer(np.asarray(rows) @ direction / 5.0, direction)
+    np.testing.assert_allclose(anogan.nearest(line_pair(), rows, spec), expected, atol=1e-3)
+
+
+def test_a_rows_search_does_not_depend_on_the_rows_beside_it():
+    spec = anogan.AnoganSpec(noise=3, width=8)
+    pair = anogan.first_pair(jax.random.key(0), 4, spec)
+    alone = anogan.nearest(pair, REAL, spec)
+    beside = anogan.nearest(pair, REAL.at[1:].set(1e4), spec)
+    np.testing.assert_array_equal(alone[0], beside[0])
+
+
+def test_gradients_are_bounded_and_small_ones_are_as_they_are():
+    found = anogan.bounded(jnp.array([[3.0, 4.0], [0.3, 0.4]]))
+    np.testing.assert_allclose(found, [[0.6, 0.8], [0.3, 0.4]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("module", [ganomaly, anogan])
+def test_a_generator_that_makes_nothing_like_the_windows_is_refused(module):
+    refuse = module.refuse_useless if module is ganomaly else module.refuse_collapse
+    refuse(0.9, 1.0)
     for error in (1.0, 2.0, float("nan")):
         with pytest.raises(FitRefused, match="collapsed"):
-            ganomaly.refuse_useless(error, 1.0)
+            refuse(error, 1.0)
 
 
 def test_an_untrained_ganomaly_is_refused():
