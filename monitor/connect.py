@@ -10,7 +10,7 @@ import msgspec
 
 from connectors.codec import Codec
 from connectors.records import ClassLayout, Layout, SensorLayout, TimeLayout
-from monitor.alerting.short_form import halved
+from monitor.alerting.short_form import shorter
 from monitor.configuration import Configuration, convert
 from monitor.errors import ConfigurationError
 from monitor.settings import Settings
@@ -143,7 +143,7 @@ def make_sink(configuration: Configuration) -> Sink:
     if kind == "KafkaSinkSettings":
         from connectors.kafka import KafkaSink
 
-        return KafkaSink(settings, halved)
+        return KafkaSink(settings, shorter)
     if kind == "FilesSinkSettings":
         from connectors.files import FilesSink
 
@@ -173,7 +173,7 @@ def make_shared(configuration: Configuration, changelog: str) -> tuple[SharedSou
     settings = source_settings(configuration)
     source = KafkaGroupSource(settings, Codec(layout_of(configuration.settings)))
     sink = _section(configuration, "sink", KafkaSinkSettings)
-    return source, KafkaLedger(sink, changelog, settings.topic, lambda: source.member, halved)
+    return source, KafkaLedger(sink, changelog, settings.topic, lambda: source.member, shorter)
 
 
 def sharing_obstacle(settings: Settings) -> tuple[str, str] | None:

@@ -131,6 +131,9 @@ class Daemon:
             if not self._engine.repeatable or gives_up():
                 raise
             return False
+        if self._engine.trouble is not None:
+            self._watch.not_durable(SinkError(self._engine.trouble))
+            return True
         ended = time.monotonic()
         lasted = self._patience.succeeded()
         if lasted is not None:

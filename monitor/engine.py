@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from connectors.errors import SinkError
 from connectors.ports import Rewind, Source, Start
 from connectors.records import Lost, OutRecord, Polled, first_position
 from monitor.activity import Activity, Stage
@@ -52,6 +53,7 @@ class Engine:
 
     Attributes:
         repeatable: whether a snapshot that failed may be tried again, with nothing of what was published lost.
+        trouble: why the last snapshot made nothing durable although it did not fail, or None.
     """
 
     repeatable = True
@@ -75,11 +77,13 @@ class Engine:
         self._activity = activity or Activity()
         self._positions: dict[int, int] = {}
         self._durable: dict[int, int] = {}
+        self._unbegun: set[int] = set()  # partitions whose beginning could not be made durable
         self._undurable: dict[int, dict[str, bytes | None]] = {}
         self._outbox = EMPTY
         self._owners: dict[str, int] = {}
         self._replaced: list[Polled] = []
         self._forgotten: dict[int, int] = {}
+        self.trouble: str | None = None
         self.pipelines: dict[int, Pipeline] = {}
         self._rebuilt_to: dict[int, int] = {}
         self.discarded: list[int] = []
@@ -211,15 +215,23 @@ class Engine:
                     )
 
     def _begin(self, polled: Polled) -> None:
-        """Make a new partition's beginning durable, so that a crash before its first snapshot repeats nothing."""
+        """Make a new partition's beginning durable, so that a crash before its first snapshot repeats nothing.
+
+        Where that has to wait, the next snapshot makes up for it.
+        """
         first = first_position(polled)
-        if polled.partition in self._durable or first is None:
+        if polled.partition in self._durable or polled.partition in self._unbegun or first is None:
             return
         if (damaged := self.damaged.get(polled.partition)) is not None:
             stood = self._source.rewound.get(polled.partition, 0)
             self._rebuilt_to[polled.partition] = stood if damaged.position is None else damaged.position
-        self._checkpoint.commit(polled.partition, {}, self._marker(polled.partition, first))
-        self._durable[polled.partition] = first
+        try:
+            self._checkpoint.commit(polled.partition, {}, self._marker(polled.partition, first))
+            self._durable[polled.partition] = first
+        except (SinkError, StateError):
+            if not self.repeatable:
+                raise
+            self._unbegun.add(polled.partition)
 
     def _marker(self, partition: int, position: int) -> Marker:
         until = self._rebuilt_to.get(partition, 0)

@@ -16,6 +16,7 @@ CODES: dict[str, str] = {
     "threshold_set": "a new threshold version is in force",
     "re_estimation_refused": "a re-estimation or a command was not carried out, and why",
     "drift_detected": "normal scores have moved",
+    "recentred": "the centre that a sensor is judged against has moved",
     "drift_detector_reset": "a drift detector of another version began anew",
     "records_lost": "input records were gone before they were read",
     "records_corrupt": "input records could not be unpacked, twice; they were passed and dead-lettered",

@@ -82,8 +82,10 @@ class SharedEngine(Engine):
         """See `Engine`; nothing where a transaction was aborted."""
         try:
             super().snapshot()
+            self.trouble = None
         except Aborted as aborted:
             self._begin_again(aborted)
+            self.trouble = str(aborted)
 
     def tell_silences(self, quiet: Collection[str]) -> int:
         """See `Engine`; nothing where a transaction was aborted."""

@@ -286,6 +286,8 @@ class Broker:
     throw-away authority `ca_file`: `secure_bootstrap`, SASL_SSL with SCRAM-SHA-512 and (unsigned) OAUTHBEARER tokens,
     and `mutual_bootstrap`, which wants a client's certificate (`client_cert`, `client_key`). Access rules are in force
     (StandardAuthorizer): without TLS, and as `USER`, everything is allowed; to everybody else what `allow` grants.
+    Clients that come to `proxy_port` stay there: a listener at `proxied_port` is advertised as that, so that a proxy
+    can stand between.
 
     Attributes:
         log_dir: where the partitions' segment files lie.
@@ -296,7 +298,8 @@ class Broker:
     def __init__(
         self, port: int | None = None, *, secure: bool = False, directory: Path | None = None
     ) -> None:
-        spare, secure_port, mutual_port, self._controller_port = free_ports(4)
+        ports = free_ports(6)
+        spare, secure_port, mutual_port, self.proxied_port, self.proxy_port, self._controller_port = ports
         self.port = port or spare
         self.bootstrap = f"127.0.0.1:{self.port}"
         self._temporary = directory is None
@@ -414,13 +417,14 @@ class Broker:
         listeners = [f"PLAINTEXT://{self.bootstrap}"]
         if self.secure_bootstrap:
             listeners += [f"SASL_SSL://{self.secure_bootstrap}", f"SSL://{self.mutual_bootstrap}"]
+        own = [f"PROXIED://127.0.0.1:{self.proxied_port}", f"CONTROLLER://127.0.0.1:{self._controller_port}"]
         settings = {
             "process.roles": "broker,controller",
             "node.id": "1",
-            "listeners": ",".join([*listeners, f"CONTROLLER://127.0.0.1:{self._controller_port}"]),
-            "advertised.listeners": ",".join(listeners),
+            "listeners": ",".join([*listeners, *own]),
+            "advertised.listeners": ",".join([*listeners, f"PROXIED://127.0.0.1:{self.proxy_port}"]),
             "listener.security.protocol.map": (
-                "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL"
+                "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL"
             ),
             "controller.listener.names": "CONTROLLER",
             "controller.quorum.bootstrap.servers": f"127.0.0.1:{self._controller_port}",

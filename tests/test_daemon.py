@@ -31,7 +31,14 @@ from tests.worlds import World, autoregressive, batch_of, configuration_text, wo
 
 SENSORS, LENGTH, ROWS, CUT = 3, 8, 220, 40
 SICK, OTHER = "plant/0", "plant/1"
-OF_THE_FOLD = ("alert", "threshold_set", "decision_wanted", "drift_detected", "re_estimation_refused")
+OF_THE_FOLD = (
+    "alert",
+    "watching",
+    "threshold_set",
+    "decision_wanted",
+    "drift_detected",
+    "re_estimation_refused",
+)
 
 
 @pytest.fixture(scope="module")
@@ -175,10 +182,11 @@ def expected(trained: World, stream: Batch, tmp_path_factory: pytest.TempPathFac
 # -- the sink and the disk ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("first", [1, 3], ids=["from the first flush on", "later"])
 def test_a_sink_that_refuses_fills_the_outbox_pauses_the_input_and_loses_nothing(
-    trained: World, stream: Batch, expected: list[OutRecord], tmp_path: Path
+    trained: World, stream: Batch, expected: list[OutRecord], tmp_path: Path, first: int
 ) -> None:
-    sink = Refusing(first=3, count=40)
+    sink = Refusing(first, count=40)
     run = Run(trained, stream, tmp_path, sink, state={"outbox": 2}).go()
     assert run.contents == expected
     assert run.source.pauses == run.source.resumes == 1
@@ -403,3 +411,25 @@ def test_health_alerts_can_be_turned_off_and_the_log_still_tells(
     run = Run(trained, stream, tmp_path, Refusing(3, 40), health={"alerts": False}).go()
     assert run.health == []
     assert "health_raised" in run.log.events()
+
+
+def test_an_aborted_transaction_is_told_and_not_taken_for_durable(
+    trained: World, stream: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several daemons: the engine has forgotten, and folds again; here it only says so."""
+    from tests.test_health import value
+
+    run = Run(trained, stream, tmp_path, MemorySink())
+    snapshot, calls = run.engine.snapshot, [0]
+
+    def aborting() -> None:
+        calls[0] += 1
+        run.engine.trouble = "a transaction was aborted" if 3 <= calls[0] < 6 else None
+        if run.engine.trouble is None:
+            snapshot()
+
+    monkeypatch.setattr(run.engine, "snapshot", aborting)
+    run.go()
+    assert value(run.watch.metrics, "nuwatch_sink_errors_total") == 3
+    assert value(run.watch.metrics, "nuwatch_snapshot_seconds_count") == calls[0] - 3
+    assert run.health == [("sink", "RAISED", "nuwatch")]

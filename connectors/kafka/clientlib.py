@@ -91,7 +91,7 @@ def close_producer(producer: Producer, seconds: float) -> None:
     """
     try:
         producer.close(timeout=seconds)
-    except KafkaTimeoutError:
+    except KafkaError:  # a time-out; or a batch that was split, which it takes for an error
         producer._sender.force_close()
         producer._sender.join(_JOIN_SECONDS)
         producer.close(timeout=_JOIN_SECONDS)

@@ -49,10 +49,14 @@ def shorten(record: OutRecord, max_bytes: int) -> OutRecord:
     raise _too_large(record, max_bytes)
 
 
-def halved(record: OutRecord) -> OutRecord | None:
-    """The record in at most half its size, for a topic that refused it; None where there is no such form."""
+def shorter(record: OutRecord) -> OutRecord | None:
+    """The next shorter form of a record that its topic refused: an event's next step, or half of a dead letter.
+
+    None where there is none. A topic with a given limit gets the same form of the same record, whoever sends it.
+    """
+    size = size_of(record)
     try:
-        return shorten(record, size_of(record) // 2)
+        return shorten(record, size // 2 if record.channel is Channel.DEAD_LETTER else size - 1)
     except ValueError:
         return None
 
