@@ -2,6 +2,7 @@
 
 Each row produces a stream in two halves. The first is read in calm; then the fault comes, the second half is produced
 at the broker itself, the fault ends, and what was published must be what an undisturbed fold of the same records gives.
+A fault lasts for seconds here, and for minutes with ``--chaos``.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from tests.kafka_reader import everything
 from tests.proxy import CALM, Proxy, Weather
 from tests.worlds import SECOND, START, World, autoregressive, batch_of, configuration_text, world
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
 
 SENSORS, LENGTH, ROWS, ASSETS = 3, 8, 240, 3
 HALF = ROWS * ASSETS // 2
@@ -214,6 +215,12 @@ class Live:
 
 
 @pytest.fixture
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether faults last for minutes (``make chaos``) and not for seconds."""
+    return bool(request.config.getoption("--chaos", 0))
+
+
+@pytest.fixture
 def live(tmp_path: Path) -> Iterator[Callable[..., Live]]:
     made: list[Live] = []
 
@@ -291,6 +298,7 @@ def test_bad_weather_on_the_way_to_the_broker_changes_no_alert(
     new_topic: Callable[..., str],
     kafka_topics: SinkTopics,
     live: Callable[..., Live],
+    long: bool,
     name: str,
 ) -> None:
     sensors = new_topic(2)
@@ -302,32 +310,8 @@ def test_bad_weather_on_the_way_to_the_broker_changes_no_alert(
     def go() -> None:
         proxy.weather = CALM
 
-    disturbed(running, broker, sensors, come, go, hold_s=4.0)
+    disturbed(running, broker, sensors, come, go, hold_s=120.0 if long else 4.0)
     assert proxy.resets or name != "20 % resets"
-    assert published(broker, kafka_topics) == expected()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", WEATHERS)
-def test_two_minutes_of_bad_weather_change_no_alert(
-    broker: Broker,
-    proxy: Proxy,
-    by_proxy: dict[str, Any],
-    new_topic: Callable[..., str],
-    kafka_topics: SinkTopics,
-    live: Callable[..., Live],
-    name: str,
-) -> None:
-    sensors = new_topic(2)
-    running = live(sensors, by_proxy, by_proxy | {"topics": kafka_topics})
-
-    def come() -> None:
-        proxy.weather = WEATHERS[name]
-
-    def go() -> None:
-        proxy.weather = CALM
-
-    disturbed(running, broker, sensors, come, go, hold_s=120.0)
     assert published(broker, kafka_topics) == expected()
 
 
@@ -362,16 +346,13 @@ def away(
 
 
 def test_a_broker_that_is_killed_and_away_for_a_while_costs_time_and_no_alert(
-    broker: Broker, new_topic: Callable[..., str], kafka_topics: SinkTopics, live: Callable[..., Live]
+    broker: Broker,
+    new_topic: Callable[..., str],
+    kafka_topics: SinkTopics,
+    live: Callable[..., Live],
+    long: bool,
 ) -> None:
-    away(broker, new_topic, kafka_topics, live, 8.0)
-
-
-@pytest.mark.slow
-def test_a_broker_that_is_away_for_three_minutes_costs_time_and_no_alert(
-    broker: Broker, new_topic: Callable[..., str], kafka_topics: SinkTopics, live: Callable[..., Live]
-) -> None:
-    away(broker, new_topic, kafka_topics, live, 180.0)
+    away(broker, new_topic, kafka_topics, live, 180.0 if long else 8.0)
 
 
 def test_an_alert_topic_that_is_missing_for_a_while_pauses_the_input_and_loses_nothing(
