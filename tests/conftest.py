@@ -23,7 +23,17 @@ from tests.broker import AnyBroker, Broker, DockerBroker, NoBroker, obtain  # no
 
 if TYPE_CHECKING:
     from connectors.kafka import KafkaSink, SinkTopics
+    from tests.chaos import Launcher
     from tests.kafka_reader import Reader
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--chaos", type=int, default=0, metavar="N", help="how often each fault is repeated (make chaos)"
+    )
+    parser.addoption(
+        "--seed", type=int, default=20261127, help="of the fault suite; a failure prints its own"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,6 +53,28 @@ def kafka_broker() -> Iterator[AnyBroker]:
         pytest.skip(message)
     yield broker
     broker.stop()
+
+
+@pytest.fixture
+def repetitions(request: pytest.FixtureRequest) -> Callable[[int], int]:
+    """``repetitions(20)``: how often a fault is repeated: so often in the short form, or as --chaos says."""
+    return lambda short: request.config.getoption("--chaos") or short
+
+
+@pytest.fixture
+def chaos_seed(request: pytest.FixtureRequest) -> int:
+    """Seed of a row of the fault suite."""
+    return int(request.config.getoption("--seed"))
+
+
+@pytest.fixture(scope="session")
+def launcher() -> Iterator[Launcher]:
+    """Starts daemons for the fault suite."""
+    from tests.chaos import Launcher
+
+    made = Launcher()
+    yield made
+    made.close()
 
 
 @pytest.fixture

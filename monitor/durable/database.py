@@ -74,6 +74,19 @@ def replace(folder: Path, aside: Path, fill: Fill) -> None:
         _sync(folder)
 
 
+def erase(folder: Path) -> None:
+    """Remove the state file and what SQLite keeps beside it.
+
+    Raises:
+        StateError: it cannot be removed.
+    """
+    target = folder / NAME
+    with writing(target):
+        for path in (target, *(_beside(target, side) for side in _BESIDE)):
+            path.unlink(missing_ok=True)
+        _sync(folder)
+
+
 def free_name(path: Path) -> Path:
     """The next name for a damaged file that nothing has yet."""
     number = 1

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from connectors.ports import Start
+from connectors.ports import Sink, Source, Start
 from monitor import __version__
 from monitor.activity import Activity
 from monitor.alerting.alerts import Origin
+from monitor.checkpoint import Checkpoint
 from monitor.cli.common import connector_errors, load_models, pipeline_factory, start_logging
 from monitor.cli.jobs.shared import shared_engine
 from monitor.configuration import Configuration, read
@@ -31,17 +32,37 @@ from monitor.settings import Http
 from monitor.warm_up import warm_up_ns
 
 
-def run_command(config: Path, start: str | None, verbose: bool) -> None:
+class Parts:
+    """What a daemon with a state folder is put together from; the fault suite puts its own between them."""
+
+    def source(self, configuration: Configuration) -> Source:
+        """Where readings come from."""
+        return make_source(configuration)
+
+    def sink(self, configuration: Configuration) -> Sink:
+        """Where events go."""
+        return make_sink(configuration)
+
+    def checkpoint(self, folder: Path, sink: Sink, timeout: float) -> Checkpoint:
+        """State on disk."""
+        return SqliteCheckpoint(folder, sink, timeout)
+
+    def engine(self, engine: Engine) -> Engine:
+        """All of it together."""
+        return engine
+
+
+def run_command(config: Path, start: str | None, verbose: bool, parts: Parts | None = None) -> None:
     """Do what `nuwatch run` says."""
     log = start_logging(verbose)
     try:
-        _run(read(config), start, log)
+        _run(read(config), start, log, parts or Parts())
     except NuwatchError as error:
         log.error("failed", exit_code=error.exit_code, error=str(error))
         raise
 
 
-def _run(configuration: Configuration, start: str | None, log: Any) -> None:
+def _run(configuration: Configuration, start: str | None, log: Any, parts: Parts) -> None:
     settings = configuration.settings
     begin = _start(start or ("latest" if settings.source.get("kind") == "kafka" else "earliest"))
     stop = Stop()
@@ -63,23 +84,23 @@ def _run(configuration: Configuration, start: str | None, log: Any) -> None:
         watchdog.start()
         try:
             with connector_errors():
-                engine = _engine(configuration, models, activity, log)
+                engine = _engine(configuration, models, activity, log, parts)
                 Daemon(engine, settings.state, stop, log, watch).run(begin)
         finally:
             watchdog.stop()
 
 
 def _engine(
-    configuration: Configuration, models: Mapping[str, Model], activity: Activity, log: Any
+    configuration: Configuration, models: Mapping[str, Model], activity: Activity, log: Any, parts: Parts
 ) -> Engine:
     """The only daemon of its input, with a state folder; or with a changelog one of several."""
     state = configuration.settings.state
     if state.changelog is not None:
         return shared_engine(configuration, models, state.changelog, log, activity)
     folder = configuration.folder / state.directory
-    checkpoint = SqliteCheckpoint(folder, make_sink(configuration), ACKNOWLEDGE_S)
-    return Engine(
-        make_source(configuration),
+    checkpoint = parts.checkpoint(folder, parts.sink(configuration), ACKNOWLEDGE_S)
+    engine = Engine(
+        parts.source(configuration),
         checkpoint,
         pipeline_factory(configuration, models, topic_name(configuration), replay=False),
         {name: model.bundle_id for name, model in models.items()},
@@ -87,6 +108,7 @@ def _engine(
         warm_up_ns(configuration.settings),
         activity,
     )
+    return parts.engine(engine)
 
 
 @contextmanager

@@ -1,0 +1,204 @@
+"""The fault suite's crash rows: SIGKILL at random moments and at named points, SIGTERM under load, damaged state.
+
+Short here, in full by `make chaos`; what is promised and what was measured is in docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from monitor.durable.database import NAME
+from tests.broker import AnyBroker
+from tests.chaos import DRAIN_S, Launcher, Rig
+from tests.chaos_daemon import POINTS
+
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
+
+MakeRig = Callable[..., Rig]
+
+
+@pytest.fixture
+def rig(kafka_broker: AnyBroker, tmp_path: Path, launcher: Launcher, chaos_seed: int) -> MakeRig:
+    """Makes a rig with so many rows."""
+
+    def make(rows: int, seed: int = chaos_seed, state: str = "") -> Rig:
+        return Rig(kafka_broker, tmp_path / f"rig-{seed}", launcher, rows, seed, state)
+
+    return make
+
+
+# -- SIGKILL --------------------------------------------------------------------------------------------------
+
+ROWS_PER_LIFE = 12
+KILLED_AT = tuple(point for point in POINTS if point != "journalled")
+
+
+def test_killed_at_random_moments_and_named_points_nothing_is_lost_or_invented(
+    rig: MakeRig, repetitions: Callable[[int], int]
+) -> None:
+    """Half of the lives end at a random moment, from their first import on, the others at a named point."""
+    times = repetitions(20)
+    plant = rig(ROWS_PER_LIFE * (times + 1))
+    for number in range(times):
+        plant.feed(ROWS_PER_LIFE)
+        kill(plant, KILLED_AT[number // 2 % len(KILLED_AT)] if number % 2 else None)
+        plant.check_offsets()
+    plant.feed(ROWS_PER_LIFE)
+    plant.finish()
+    print(f"killed {sum(plant.kills.values())} times: {dict(sorted(plant.kills.items()))}")
+    figures = plant.check()
+    print(f"against a run without a crash: {dict(figures)}")
+    assert figures["alerts"] > times
+
+
+def kill(plant: Rig, point: str | None) -> None:
+    """End a life with SIGKILL; a named point that is never passed is a kill at a late moment."""
+    if point is None:
+        life, passed = plant.start(), "a random moment"
+        time.sleep(plant.chance.uniform(0.0, 2.0 * plant.starting))
+    else:
+        life, passed = plant.start(point=point, count=plant.chance.randint(1, 3)), point
+        life.wait_until_over(3.0 * plant.starting + 2.0)
+        passed = point if life.over else "a late moment"
+    ended = life.end(signal.SIGKILL)
+    assert ended == -signal.SIGKILL, f"exit {ended}: {plant.disturbed.log[-3000:]}"
+    plant.kills[passed] += 1
+
+
+# -- SIGTERM --------------------------------------------------------------------------------------------------
+
+
+def test_stopped_under_load_it_drains_in_time_and_nothing_comes_twice(
+    rig: MakeRig, repetitions: Callable[[int], int]
+) -> None:
+    times = max(3, repetitions(3) // 10)
+    plant = rig(80 * (times + 1))
+    for _ in range(times):
+        plant.feed(80)
+        life = plant.start()
+        plant.wait_for_progress(life)
+        begun = time.monotonic()
+        assert life.end(signal.SIGTERM) == 0, plant.disturbed.log[-3000:]
+        assert time.monotonic() - begun < DRAIN_S
+        assert plant.positions() == plant.committed(), "a stop in order leaves nothing to be told"
+    plant.feed(80)
+    plant.finish()
+    print(f"stopped {times} times: {dict(plant.check(duplicates=False))}")
+
+
+# -- the state file -------------------------------------------------------------------------------------------
+
+
+def ran_half(rig: MakeRig, rows: int = 200, state: str = "") -> Rig:
+    plant = rig(rows, state=state)
+    plant.feed(rows // 2)
+    plant.finish()
+    plant.feed(rows // 2)
+    return plant
+
+
+def truncated(path: Path, chance: random.Random) -> None:
+    os.truncate(path, chance.randrange(path.stat().st_size))
+
+
+def flipped(path: Path, chance: random.Random) -> None:
+    """Bits all over the file: some hit what matters."""
+    raw = bytearray(path.read_bytes())
+    for _ in range(20):
+        raw[chance.randrange(len(raw))] ^= 1 << chance.randrange(8)
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize("damage", [truncated, flipped])
+def test_damaged_state_is_set_aside_and_rebuilt_and_no_window_is_missing(
+    rig: MakeRig, damage: Callable[[Path, random.Random], None]
+) -> None:
+    plant = ran_half(rig)
+    stood = plant.positions()
+    path = plant.disturbed.state / NAME
+    damage(path, plant.chance)
+    plant.finish()
+    assert "state_damaged_rebuilding" in plant.disturbed.log
+    plant.finish(plant.whole)
+    windows = {(asset, end) for asset, end, _ in plant.disturbed.ledger()}
+    assert windows == {(asset, end) for asset, end, _ in plant.whole.ledger()}
+    plant.check_offsets()
+    assert plant.positions() == plant.ends()
+    assert all(plant.positions()[p] > at for p, at in stood.items())
+
+
+class Mounts:
+    """File systems over folders, as far as we have the right to mount."""
+
+    def __init__(self) -> None:
+        self._mounted: list[Path] = []
+
+    def mount(self, folder: Path, *options: str) -> None:
+        done = subprocess.run(["mount", *options, str(folder)], capture_output=True, check=False)
+        if done.returncode:
+            pytest.skip(f"mounting needs more rights: {done.stderr.decode().strip()}")
+        if folder not in self._mounted:
+            self._mounted.append(folder)
+
+    def read_only(self, folder: Path) -> None:
+        self.mount(folder, "--bind", str(folder))
+        self.mount(folder, "-o", "remount,bind,ro")
+
+    def small(self, folder: Path, size: int) -> None:
+        """Put a folder with what is in it onto a file system of so many bytes."""
+        aside = folder.with_name("aside")
+        shutil.copytree(folder, aside)
+        self.mount(folder, "-t", "tmpfs", "-o", f"size={size}", "tmpfs")
+        shutil.copytree(aside, folder, dirs_exist_ok=True)
+
+    def undo(self) -> None:
+        while self._mounted:
+            subprocess.run(["umount", str(self._mounted.pop())], check=False)
+
+
+@pytest.fixture
+def mounts() -> Iterator[Mounts]:
+    made = Mounts()
+    yield made
+    made.undo()
+
+
+def test_a_full_disk_stops_it_with_74_and_once_there_is_room_nothing_is_lost(
+    rig: MakeRig, mounts: Mounts
+) -> None:
+    plant = ran_half(rig)
+    before = plant.positions()
+    mounts.small(plant.disturbed.state, 2**21)
+    ballast = plant.disturbed.state / "ballast"
+    free = shutil.disk_usage(plant.disturbed.state).free
+    ballast.write_bytes(b"\x00" * (free - 12 * 4096))  # some commits fit: it is full in the midst of the work
+    life = plant.start()
+    assert life.wait() == 74, plant.disturbed.log[-3000:]
+    assert "cannot write the state" in plant.disturbed.log
+    ballast.unlink()
+    plant.check_offsets()
+    assert all(plant.positions()[p] >= at for p, at in before.items())
+    plant.finish()
+    print(f"full disk: {dict(plant.check())}")
+
+
+def test_a_read_only_state_stops_it_with_74_and_later_nothing_is_lost(rig: MakeRig, mounts: Mounts) -> None:
+    plant = ran_half(rig)
+    before = plant.positions()
+    mounts.read_only(plant.disturbed.state)
+    life = plant.start()
+    assert life.wait() == 74, plant.disturbed.log[-3000:]
+    mounts.undo()
+    assert plant.positions() == before
+    plant.check_offsets()
+    plant.finish()
+    print(f"read-only: {dict(plant.check())}")
