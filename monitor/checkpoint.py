@@ -22,7 +22,7 @@ class Marker(msgspec.Struct, frozen=True):
     Attributes:
         position: the input offset after the last record that they reflect.
         bundles: bundle id by asset class; rows of another bundle cannot be continued.
-        configuration: hash of the configuration in force from ``position`` on; '' where it is not known.
+        configuration: name of what is in force from ``position`` on; '' where it is not known.
         input: what the position is a position of; None where it is not known.
         rebuilt_to: where the partition stood when its state was lost; up to there it is being rebuilt. 0: it was not.
         forgotten: so many of the journal's first entries are of an input that was made anew since: their positions mean

@@ -11,17 +11,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
+import msgspec
 import numpy as np
 
 from connectors.records import Batch, Polled
 from monitor.checkpoint import Entry
+from monitor.errors import StateError
+from monitor.generation import Change
 from monitor.thresholds.decisions import Decision
 
 
 class Piece(NamedTuple):
     """Commands to apply, then records to fold."""
 
-    acting: Sequence[Decision]
+    acting: Sequence[Decision | Change]
     polled: Polled
 
 
@@ -40,6 +43,43 @@ class Commands(Protocol):
             assets: the assets that the partition has seen.
         """
         ...
+
+
+class _Content(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A journalled command as JSON: one of these."""
+
+    decision: Decision | None = None
+    change: Change | None = None
+
+
+def content_of(command: Decision | Change) -> bytes:
+    """A command as a journal keeps it."""
+    if isinstance(command, Decision):
+        return msgspec.json.encode(_Content(decision=command))
+    return msgspec.json.encode(_Content(change=command))
+
+
+def entry_of(position: int, change: Change) -> Entry:
+    """A change of configuration as an entry of a journal."""
+    return Entry(position, f"{change.id}@{position}", content_of(change))
+
+
+def command_of(entry: Entry) -> Decision | Change:
+    """The command of a journal's entry.
+
+    Raises:
+        StateError: it is of another version.
+    """
+    try:
+        content = msgspec.json.decode(entry.content, type=_Content)
+    except msgspec.DecodeError as error:
+        raise StateError(f"journal entry {entry.id}: expected a command: {error}") from None
+    command = content.decision or content.change
+    if command is None:
+        raise StateError(
+            f"journal entry {entry.id}: got {entry.content[:200]!r}, expected a command of this version"
+        )
+    return command
 
 
 class NoCommands:
@@ -75,7 +115,7 @@ class TimedDecisions:
         yield from cut(polled, [(at, decision) for at, decision in places if at is not None])
 
 
-def cut(polled: Polled, due: Sequence[tuple[int, Decision]]) -> Iterator[Piece]:
+def cut(polled: Polled, due: Sequence[tuple[int, Decision | Change]]) -> Iterator[Piece]:
     """The poll cut in front of every due position; at one position commands act in the order given."""
     if not due:
         yield Piece((), polled)

@@ -39,6 +39,7 @@ class Configuration(NamedTuple):
     settings: Settings
     path: Path
     document: Document
+    text: str
 
     @property
     def folder(self) -> Path:
@@ -76,7 +77,7 @@ def parse(text: str, path: Path) -> Configuration:
     except YamlError as error:
         raise ConfigurationError(f"{path}:{error.line}: {error}") from None
     settings = convert(document.data, Settings, path, document)
-    return Configuration(settings, path, document)
+    return Configuration(settings, path, document, text)
 
 
 def convert(data: Any, kind: Any, path: Path, document: Document, prefix: tuple[str | int, ...] = ()) -> Any:

@@ -7,13 +7,14 @@ the input pauses, nothing is lost, and what was read is durable once they take i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from connectors.errors import SinkError
 from connectors.ports import Start
 from monitor.engine import Engine, Step
-from monitor.errors import StateError
+from monitor.errors import ConfigurationError, StateError
+from monitor.generation import Generation
 from monitor.health.watch import Watch
 from monitor.ledger import Ledger
 from monitor.patience import Patience
@@ -41,6 +42,22 @@ class Stop:
         return self._asked
 
 
+class Changes(Protocol):
+    """Configurations that were read, checked and compiled while the loop went on."""
+
+    def poll(self) -> Generation | None:
+        """One that is ready to act, at once."""
+        ...
+
+    def adopted(self, places: Mapping[int, int]) -> None:
+        """It acts, from these positions on."""
+        ...
+
+    def refuse(self, error: Exception) -> None:
+        """It does not, because of this; the old one stays."""
+        ...
+
+
 class Daemon:
     """Runs an engine until it is stopped or its source is exhausted.
 
@@ -50,9 +67,12 @@ class Daemon:
         stop: the flag of the signal handlers.
         log: a structlog logger.
         watch: is told how it goes.
+        changes: configurations that are ready to act; None: none ever is.
     """
 
-    def __init__(self, engine: Engine, state: State, stop: Stop, log: Any, watch: Watch) -> None:
+    def __init__(
+        self, engine: Engine, state: State, stop: Stop, log: Any, watch: Watch, changes: Changes | None = None
+    ) -> None:
         self._engine = engine
         self._interval = state.interval.seconds
         self._drain_s = state.drain.seconds
@@ -61,6 +81,7 @@ class Daemon:
         self._stop = stop
         self._log = log
         self._watch = watch
+        self._changes = changes
         self._ledger = Ledger(log, time.monotonic())
         self._heard: dict[str, float] = {}
 
@@ -106,8 +127,19 @@ class Daemon:
                 self._tell_silences()
                 self._snapshot(self._patience.failed)
                 due = time.monotonic() + self._interval
+            self._take_up_change()
             self._press(waiting=not steps)
             self._engine.tell(self._watch.came_round(self._engine, self._pressure.paused))
+
+    def _take_up_change(self) -> None:
+        """A configuration that is ready acts from here on, or the old one stays."""
+        generation = None if self._changes is None else self._changes.poll()
+        if generation is None or self._changes is None:
+            return
+        try:
+            self._changes.adopted(self._engine.adopt(generation))
+        except (ConfigurationError, SinkError, StateError) as error:
+            self._changes.refuse(error)
 
     def _drain(self) -> None:
         """Attempts of a last snapshot, within the time that a stop may take."""

@@ -13,9 +13,11 @@ from connectors.records import Lost, OutRecord, Polled, first_position
 from monitor.activity import Activity, Stage
 from monitor.alerting.short_form import size_of
 from monitor.checkpoint import Checkpoint, Damaged, Entry, Marker, Restored
-from monitor.commands import Commands, NoCommands, Piece
+from monitor.commands import Commands, NoCommands, Piece, entry_of
 from monitor.errors import ConfigurationError, StateError
+from monitor.generation import Change, Generation
 from monitor.pipeline import Outcome, Pipeline, empty_outcome
+from monitor.thresholds.decisions import Decision
 
 
 class Step(NamedTuple):
@@ -77,7 +79,10 @@ class Engine:
         self._activity = activity or Activity()
         self._positions: dict[int, int] = {}
         self._durable: dict[int, int] = {}
-        self._unbegun: set[int] = set()  # partitions whose beginning could not be made durable
+        self._unbegun: dict[
+            int, int
+        ] = {}  # partitions whose beginning could not be made durable, and where it was
+        self._unmarked: set[int] = set()  # whose marker is not yet that of what is in force
         self._undurable: dict[int, dict[str, bytes | None]] = {}
         self._outbox = EMPTY
         self._owners: dict[str, int] = {}
@@ -86,8 +91,63 @@ class Engine:
         self.trouble: str | None = None
         self.pipelines: dict[int, Pipeline] = {}
         self._rebuilt_to: dict[int, int] = {}
+        self._change: Change | None = None
+        self._generations: Callable[[Change], Generation] | None = None
+        self._in_force_at: dict[int, Change] = {}  # of partitions that a replayed journal has changed
         self.discarded: list[int] = []
         self.damaged: dict[int, Damaged] = {}
+
+    def in_force(self, change: Change, generations: Callable[[Change], Generation] | None = None) -> None:
+        """Say what the engine was made with, before it is opened: it goes into the journals, and markers name it.
+
+        Args:
+            change: the configuration that the pipelines are made of.
+            generations: makes those that a replayed journal asks for.
+        """
+        self._change = change
+        self._generations = generations
+
+    def adopt(self, generation: Generation) -> dict[int, int]:
+        """Go on with another configuration from where every partition is; returns these positions.
+
+        Everything before is made durable, the change is journalled, and only then it acts: from one place in the
+        stream on, for all assets of a partition.
+
+        Raises:
+            ConfigurationError: the state does not fit it; nothing has changed.
+            SinkError: something published before is not acknowledged; nothing has changed.
+            StateError: the state cannot be written. What is not journalled has not changed.
+        """
+        carried = {p: self._carried(p, pipeline, generation) for p, pipeline in self.pipelines.items()}
+        self.snapshot()
+        places = {p: self._positions.get(p, self._durable.get(p, 0)) for p in carried}
+        for partition, position in places.items():
+            self._journal(partition, position, generation.change)
+        for partition, (pipeline, dropped) in carried.items():
+            self.pipelines[partition] = pipeline
+            self._undurable[partition] = {**pipeline.handed_over(), **dict.fromkeys(dropped)}
+            self._positions[partition] = places[partition]
+            self._unmarked.add(partition)
+        self._change, self._pipeline_of = generation.change, generation.pipeline_of
+        self._bundles = dict(generation.bundles)
+        self._commit(places)
+        return places
+
+    def _carried(
+        self, partition: int, pipeline: Pipeline, generation: Generation
+    ) -> tuple[Pipeline, list[str]]:
+        """A pipeline of the new generation with the state of classes whose bundle stays; and whose state ends."""
+        new = generation.pipeline_of(partition)
+        same = [name for name, bundle in generation.bundles.items() if self._bundles.get(name) == bundle]
+        try:
+            return new, new.load(pipeline.handed_over(), same)
+        except (ValueError, KeyError) as error:
+            raise ConfigurationError(
+                f"partition {partition}: the state does not fit the new configuration: {error}"
+            ) from error
+
+    def _journal(self, partition: int, position: int, change: Change) -> None:
+        self._checkpoint.journal(partition, [entry_of(position, change)])
 
     @property
     def exhausted(self) -> bool:
@@ -154,12 +214,15 @@ class Engine:
     def _commit(self, partitions: Iterable[int]) -> dict[int, int]:
         """Make those durable of these that moved; returns their positions."""
         at = {p: self._positions[p] for p in partitions if p in self._positions}
-        moved = {p: position for p, position in at.items() if position != self._durable.get(p)}
+        moved = {p: at[p] for p in at if at[p] != self._durable.get(p) or p in self._unmarked}
         for partition, position in moved.items():
             rows = self._undurable.setdefault(partition, {})
             rows |= self.pipelines[partition].dump()
             self._checkpoint.commit(partition, rows, self._marker(partition, position))
             self._durable[partition] = position
+            self._unmarked.discard(partition)
+            if partition in self._unbegun:
+                self._note_change(partition, self._unbegun.pop(partition), "")
             del self._undurable[partition]
         return moved
 
@@ -228,16 +291,23 @@ class Engine:
         try:
             self._checkpoint.commit(polled.partition, {}, self._marker(polled.partition, first))
             self._durable[polled.partition] = first
+            self._note_change(polled.partition, first, "")
         except (SinkError, StateError):
             if not self.repeatable:
                 raise
-            self._unbegun.add(polled.partition)
+            self._unbegun[polled.partition] = first
+
+    def _note_change(self, partition: int, position: int, before: str) -> None:
+        """Journal what is in force where another configuration was, or none."""
+        if self._change is not None and self._change.id != before:
+            self._journal(partition, position, self._change)
 
     def _marker(self, partition: int, position: int) -> Marker:
         until = self._rebuilt_to.get(partition, 0)
         return Marker(
             position,
             self._bundles,
+            self._change.id if self._change is not None else "",
             input=self._source.input,
             rebuilt_to=until if position < until else 0,
             forgotten=self._forgotten.get(partition, 0),
@@ -248,12 +318,28 @@ class Engine:
         partition = piece.polled.partition
         first = first_position(piece.polled)
         pipeline.rebuilding = first is not None and first < self._rebuilt_to.get(partition, 0)
-        for decision in piece.acting:
-            pipeline.command(decision.asset, decision.command, outcome)
+        for command in piece.acting:
+            if isinstance(command, Decision):
+                pipeline.command(command.asset, command.command, outcome)
+            else:
+                pipeline = self._replayed(partition, pipeline, command)
         pipeline.push(piece.polled, outcome)
         self._publish(outcome.records)
         self._positions[partition] = piece.polled.position
         return Step(piece.polled, outcome)
+
+    def _replayed(self, partition: int, pipeline: Pipeline, change: Change) -> Pipeline:
+        """Another configuration at a place that a replayed journal names; live ones come through `adopt`."""
+        if self._generations is None or change == self._in_force_at.get(partition, self._change):
+            return pipeline
+        generation = self._generations(change)
+        before = self._in_force_at.get(partition, self._change)
+        same = [n for n, b in change.bundles.items() if before is not None and before.bundles.get(n) == b]
+        new = generation.pipeline_of(partition)
+        new.load(pipeline.handed_over(), same)
+        new.rebuilding = pipeline.rebuilding
+        self.pipelines[partition], self._in_force_at[partition] = new, change
+        return new
 
     def _pipeline(self, partition: int) -> Pipeline:
         if partition not in self.pipelines:
@@ -273,12 +359,17 @@ class Engine:
         # Of an input that was made anew no position is durable, not even the same number.
         self._durable[partition] = -1 if self._made_anew(restored.marker) else restored.marker.position
         self._rebuilt_to[partition] = restored.marker.rebuilt_to
-        if restored.marker.bundles != self._bundles:
+        self._note_change(partition, position, restored.marker.configuration)
+        bundles = restored.marker.bundles
+        same = [name for name, bundle in self._bundles.items() if bundles.get(name) == bundle]
+        if bundles != self._bundles:
             self.discarded.append(partition)
+        if not same:
             self._undurable[partition] = dict.fromkeys(restored.rows)
             return position
         try:
-            self._pipeline(partition).load(restored.rows)
+            dropped = self._pipeline(partition).load(restored.rows, same)
+            self._undurable[partition] = dict.fromkeys(dropped)
             self._owners |= dict.fromkeys(self._pipeline(partition).assets, partition)
         except (ValueError, KeyError) as error:
             raise StateError(

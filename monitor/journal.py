@@ -15,7 +15,7 @@ import msgspec
 
 from connectors.records import Polled, first_position
 from monitor.checkpoint import Entry
-from monitor.commands import Piece, cut
+from monitor.commands import Piece, command_of, content_of, cut
 from monitor.errors import ConfigurationError, StateError
 from monitor.thresholds.decisions import INBOX, Decision, parse_decision
 
@@ -134,35 +134,59 @@ class JournalledCommands:
         mine = {name: one for name, one in self._waiting.items() if one.asset in assets}
         if not mine:
             return
-        entries = [Entry(first, name, _content(one)) for name, one in mine.items()]
+        entries = [Entry(first, name, content_of(one)) for name, one in mine.items()]
         self._write(partition, entries)
         self._journals.setdefault(partition, []).extend(entries)
         self._taken |= mine.keys()
         self._waiting = {name: one for name, one in self._waiting.items() if name not in mine}
 
 
-class _Content(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A journalled command as JSON: one of these."""
+class ExportedJournal:
+    """The `Commands` of a replay: what a daemon journalled, at the same places.
 
-    decision: Decision | None = None
+    Args:
+        journals: entries by partition, as `nuwatch state export` wrote them.
+    """
+
+    def __init__(self, journals: Mapping[int, Sequence[Entry]]) -> None:
+        self._journals = journals
+        self._folded: dict[int, int] = {}
+
+    def restored(self, partition: int, position: int | None, journal: Sequence[Entry]) -> None:
+        """See `Commands`."""
+
+    def pieces(self, polled: Polled, assets: Mapping[str, str]) -> Iterator[Piece]:
+        """See `Commands`."""
+        del assets
+        low = self._folded.setdefault(polled.partition, first_position(polled) or 0)
+        self._folded[polled.partition] = polled.position
+        entries = self._journals.get(polled.partition, ())
+        due = [(e.position, command_of(e)) for e in entries if low <= e.position < polled.position]
+        yield from cut(polled, due)
 
 
-def _content(command: Decision) -> bytes:
-    return msgspec.json.encode(_Content(decision=command))
+class _Line(msgspec.Struct, frozen=True):
+    partition: int
+    position: int
+    id: str
+    command: msgspec.Raw
 
 
-def command_of(entry: Entry) -> Decision:
-    """The command of a journal's entry.
+def read_journal(path: Path) -> dict[int, list[Entry]]:
+    """Entries by partition of a file that `nuwatch state export` wrote.
 
     Raises:
-        StateError: it is of another version.
+        ConfigurationError: the file cannot be read, or holds something else.
     """
     try:
-        decision = msgspec.json.decode(entry.content, type=_Content).decision
-    except msgspec.DecodeError as error:
-        raise StateError(f"journal entry {entry.id}: expected a command: {error}") from None
-    if decision is None:
-        raise StateError(
-            f"journal entry {entry.id}: got {entry.content!r}, expected a command of this version"
-        )
-    return decision
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot read the journal: {error.strerror}") from None
+    journals: dict[int, list[Entry]] = {}
+    for number, text in enumerate(lines, 1):
+        try:
+            line = msgspec.json.decode(text, type=_Line)
+        except msgspec.DecodeError as error:
+            raise ConfigurationError(f"{path}:{number}: expected an entry of a journal: {error}") from None
+        journals.setdefault(line.partition, []).append(Entry(line.position, line.id, bytes(line.command)))
+    return journals

@@ -21,6 +21,8 @@ CODES: dict[str, str] = {
     "records_lost": "input records were gone before they were read",
     "records_corrupt": "input records could not be unpacked, twice; they were passed and dead-lettered",
     "state_of_another_bundle_discarded": "a partition goes on with new windows and trained limits",
+    "configuration_adopted": "a changed configuration or bundle acts, from the given positions on",
+    "configuration_refused": "a changed configuration is wrong or needs a restart: the old one stays",
     "state_damaged_rebuilding": "a partition's state was set aside and is rebuilt from the source, outside the promise",
     "partition_begun": "of several daemons, this one begins a partition without stored state",
     "partition_taken": "it goes on with a partition's state",

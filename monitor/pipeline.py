@@ -211,20 +211,36 @@ class Pipeline:
         self._dirty.clear()
         return rows
 
-    def load(self, rows: Mapping[str, bytes]) -> None:
-        """Put back what `dump` gave, of all assets.
+    def handed_over(self) -> dict[str, bytes]:
+        """State of all assets, for a pipeline that takes this one's place."""
+        return {asset: self._dump(asset) for asset in sorted(self._class_of)}
+
+    def load(self, rows: Mapping[str, bytes], classes: Collection[str] | None = None) -> list[str]:
+        """Put back what `dump` gave.
+
+        Args:
+            rows: by asset.
+            classes: asset classes whose rows are taken; None takes all.
+
+        Returns:
+            The assets whose rows were left out.
 
         Raises:
             ValueError: a row's checksum does not fit, its class is unknown, or its layout is another.
         """
+        left_out: list[str] = []
         for asset, raw in rows.items():
             row = msgspec.msgpack.decode(raw, type=_Row)
             if zlib.crc32(row.state) != row.checksum:
                 raise ValueError(f"state of {asset!r}: the checksum does not fit")
+            if classes is not None and row.asset_class not in classes:
+                left_out.append(asset)
+                continue
             if row.asset_class not in self._folds:
                 raise ValueError(f"state of {asset!r}: asset class {row.asset_class!r} is not configured")
             self._folds[row.asset_class].load(asset, row.state)
             self._class_of[asset] = row.asset_class
+        return left_out
 
     def _dump(self, asset: str) -> bytes:
         name = self._class_of[asset]

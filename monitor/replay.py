@@ -11,10 +11,11 @@ import numpy as np
 
 from connectors.ports import Source
 from connectors.records import Channel, OutRecord
-from monitor.checkpoint import MemoryCheckpoint
+from monitor.checkpoint import Marker, MemoryCheckpoint
 from monitor.commands import Commands
 from monitor.engine import Engine, Step
 from monitor.evaluation.incident_log import Incident, incidents_from_alerts
+from monitor.generation import Change, Generation
 from monitor.pipeline import Pipeline
 from monitor.trace import Trace, joined
 
@@ -45,6 +46,20 @@ class Replayed(NamedTuple):
     def alerts(self) -> list[Mapping[str, Any]]:
         """The alerts as plain CloudEvents."""
         return [msgspec.json.decode(r.value or b"null") for r in self.records if r.channel is Channel.ALERTS]
+
+
+class Journalled(NamedTuple):
+    """What a replay of a daemon's input needs beside its commands.
+
+    Attributes:
+        change: in force at the start.
+        generations: makes those that its journal names.
+        begun: the position at which it began each partition.
+    """
+
+    change: Change
+    generations: Callable[[Change], Generation]
+    begun: Mapping[int, int]
 
 
 class _Collected:
@@ -78,6 +93,7 @@ def replay(
     *,
     commands: Commands | None = None,
     pace: Callable[[Step], None] | None = None,
+    journalled: Journalled | None = None,
 ) -> Replayed:
     """Run a source to its end.
 
@@ -87,9 +103,15 @@ def replay(
         bundles: bundle id by asset class.
         commands: what enters from the side: decisions by event time, or an exported journal.
         pace: called after every step; may wait, to replay at a chosen speed.
+        journalled: where a daemon's partitions began, and what it changed on the way.
     """
     sink = _Collected()
-    engine = Engine(source, MemoryCheckpoint(sink), pipeline_of, bundles, commands)
+    checkpoint = MemoryCheckpoint(sink)
+    engine = Engine(source, checkpoint, pipeline_of, bundles, commands)
+    if journalled is not None:
+        engine.in_force(journalled.change, journalled.generations)
+        for partition, position in journalled.begun.items():
+            checkpoint.commit(partition, {}, Marker(position, dict(bundles), journalled.change.id))
     engine.open("earliest")
     traces: dict[str, list[Trace]] = {}
     counts: Counter[str] = Counter()

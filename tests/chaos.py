@@ -27,7 +27,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from connectors.kafka.outputs import ID_HEADER
 from monitor.bundles import write_bundle
-from monitor.durable.database import NAME, connect
+from monitor.durable.database import NAME, Unsound, connect
 from monitor.durable.store import Store
 from monitor.quantities import iso_time
 from monitor.training import configuration_hash
@@ -224,7 +224,8 @@ class Rig:
             "source: {kind: memory}",
             f"source: {{kind: kafka, {servers}, topic: {self.sensors}, group: {group}, max_poll_records: 25}}\n"
             f"sink: {{kind: kafka, {servers}, topics: {json.dumps(topics)}}}\n"
-            f"state: {{interval: 100ms, drain: {DRAIN_S:.0f}s, retry: 1s{state}}}\nhealth: {{http: {{enabled: false}}}}",
+            f"state: {{interval: 100ms, drain: {DRAIN_S:.0f}s, retry: 1s{state}}}\n"
+            "health: {http: {enabled: false}}",
         )
         (folder / "plant.yaml").write_text(text)
         write_bundle(trained().trained.bundle, folder / "bundle")
@@ -290,7 +291,10 @@ class Rig:
         path = (place or self.disturbed).state / NAME
         if not path.exists():
             return {}
-        store = Store(path, connect(path, read_only=True))
+        try:
+            store = Store(path, connect(path, read_only=True))
+        except Unsound:
+            return {}
         try:
             stored = {partition: store.read(partition) for partition in store.partitions()}
             return {p: one.restored.marker.position for p, one in stored.items() if one is not None}

@@ -89,7 +89,7 @@ def pipeline_factory(
     configuration: Configuration, models: Mapping[str, Model], topic: str, *, replay: bool
 ) -> Callable[[int], Pipeline]:
     """Makes the empty pipeline of a partition."""
-    digest = configuration_hash(configuration.path.read_text(encoding="utf-8"))
+    digest = configuration_hash(configuration.text)
     identities = {
         name: Identity(model.bundle_id, model.bundle.fields.get("trained_to"), digest)
         for name, model in models.items()

@@ -30,6 +30,11 @@ from monitor.cli.arguments import config_argument
     "--decisions", type=click.Path(path_type=Path, exists=True), help="Persons' decisions, JSON Lines."
 )
 @click.option(
+    "--journal",
+    type=click.Path(path_type=Path, exists=True),
+    help="What a daemon's `nuwatch state export` wrote: decisions and changes of configuration at their places.",
+)
+@click.option(
     "--report", type=click.Path(path_type=Path, dir_okay=False), help="Write one self-contained page."
 )
 @click.option(
@@ -52,6 +57,7 @@ def command(
     labels_file: Path | None,
     label_column: str | None,
     decisions: Path | None,
+    journal: Path | None,
     report: Path | None,
     json_file: Path | None,
     alerts: Path | None,
@@ -68,5 +74,15 @@ def command(
     from monitor.cli.jobs.replay import replay_command
 
     return replay_command(
-        config, files, labels_file, label_column, decisions, report, json_file, alerts, dead_letters, speed
+        config,
+        files,
+        labels_file,
+        label_column,
+        decisions,
+        report,
+        json_file,
+        alerts,
+        dead_letters,
+        speed,
+        journal,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,23 @@ from rich.console import Console
 from connectors.records import Channel
 from monitor import __version__
 from monitor.alerting.messages import duration_text
+from monitor.checkpoint import Entry
 from monitor.cli.common import connector_errors, load_models, pipeline_factory
-from monitor.commands import TimedDecisions
-from monitor.configuration import Configuration, read
+from monitor.cli.jobs.reload import Generations, generation_of
+from monitor.commands import Commands, TimedDecisions, command_of
+from monitor.configuration import Configuration, parse, read
 from monitor.connect import layout_of, make_source, recordings, topic_name
 from monitor.engine import Step
-from monitor.errors import UsageError
+from monitor.errors import ConfigurationError, UsageError
 from monitor.evaluation import labels as labelling
 from monitor.evaluation.evaluate import evaluate
 from monitor.evaluation.incident_log import Incident
 from monitor.evaluation.labels import UNLABELLED, Labels
+from monitor.generation import Change
+from monitor.journal import ExportedJournal, read_journal
 from monitor.model import Model
 from monitor.quantities import NS_PER_S
-from monitor.replay import Replayed, newest, replay
+from monitor.replay import Journalled, Replayed, newest, replay
 from monitor.report import ReplayMeta, replay_report, text_table
 from monitor.thresholds.decisions import read_decisions
 
@@ -42,12 +46,19 @@ def replay_command(
     alerts: Path | None,
     dead_letters: Path | None,
     speed: float | None,
+    journal: Path | None = None,
 ) -> None:
     """Do what `nuwatch replay` says."""
     if labels_file is not None and label_column is not None:
         raise UsageError("--labels and --label-column: expected one of them")
+    if journal is not None and decisions is not None:
+        raise UsageError("--journal and --decisions: expected one of them; a journal has the decisions")
     configuration = read(config)
-    models = load_models(configuration)
+    entries = read_journal(journal) if journal is not None else {}
+    if entries:
+        configuration, models = _journalled_start(configuration, entries)
+    else:
+        models = load_models(configuration)
     settings = recordings(configuration, files)
     known = _labels(configuration, settings, labels_file, label_column)
     with connector_errors():
@@ -55,12 +66,55 @@ def replay_command(
             make_source(configuration, settings),
             pipeline_factory(configuration, models, topic_name(configuration), replay=True),
             {name: model.bundle_id for name, model in models.items()},
-            commands=TimedDecisions(read_decisions(decisions)) if decisions else None,
+            commands=_commands(decisions, entries),
+            journalled=_journalled(configuration, models, entries) if entries else None,
             pace=_paced(speed) if speed else None,
         )
     _write(done, alerts, Channel.ALERTS)
     _write(done, dead_letters, Channel.DEAD_LETTER)
     _tell(configuration, models, done, known, report, json_file)
+
+
+def _commands(decisions: Path | None, entries: Mapping[int, Sequence[Entry]]) -> Commands | None:
+    if decisions is not None:
+        return TimedDecisions(read_decisions(decisions))
+    return ExportedJournal(entries) if entries else None
+
+
+def _journalled_start(
+    configuration: Configuration, entries: Mapping[int, Sequence[Entry]]
+) -> tuple[Configuration, dict[str, Model]]:
+    """What was in force when the daemon began, with the source of today's configuration.
+
+    Raises:
+        ConfigurationError: the journal does not say, or a bundle is not to be had.
+    """
+    first = min((entry for its in entries.values() for entry in its[:1]), key=lambda entry: entry.position)
+    change = command_of(first)
+    if not isinstance(change, Change):
+        raise ConfigurationError(
+            "the journal begins with a decision, expected the configuration that was in force; hint: it was begun by "
+            "an earlier version; replay with --decisions"
+        )
+    generations = _generations(configuration)
+    models = generations.models(change)
+    then = parse(change.text, configuration.path)
+    recorded = msgspec.structs.replace(
+        then.settings, source=configuration.settings.source, recordings=configuration.settings.recordings
+    )
+    return then._replace(settings=recorded), models
+
+
+def _generations(configuration: Configuration) -> Generations:
+    return Generations(configuration, configuration.folder / configuration.settings.state.directory)
+
+
+def _journalled(
+    configuration: Configuration, models: Mapping[str, Model], entries: Mapping[int, Sequence[Entry]]
+) -> Journalled:
+    change = generation_of(configuration, models, replay=True).change
+    begun = {partition: its[0].position for partition, its in entries.items()}
+    return Journalled(change, _generations(configuration), begun)
 
 
 def _labels(configuration: Configuration, settings: Any, file: Path | None, column: str | None) -> Labels:

@@ -14,6 +14,7 @@ from monitor.activity import Activity
 from monitor.alerting.alerts import Origin
 from monitor.checkpoint import Checkpoint
 from monitor.cli.common import connector_errors, load_models, pipeline_factory, start_logging
+from monitor.cli.jobs.reload import Reloader, generation_of, keep_bundles
 from monitor.cli.jobs.shared import shared_engine
 from monitor.configuration import Configuration, read
 from monitor.connect import make_sink, make_source, topic_name
@@ -81,11 +82,15 @@ def _run(configuration: Configuration, start: str | None, log: Any, parts: Parts
     watchdog = Watchdog(vitals, settings.health.stuck.seconds, log)
     with _pages(settings.health.http, Pages(vitals, watch.metrics.registry), log):
         models |= load_models(configuration)
+        folder = configuration.folder / settings.state.directory
+        reloader = Reloader(configuration, models, folder, log)
+        signal.signal(signal.SIGHUP, reloader.ask)
         watchdog.start()
         try:
             with connector_errors():
                 engine = _engine(configuration, models, activity, log, parts)
-                Daemon(engine, settings.state, stop, log, watch).run(begin)
+                changes = None if settings.state.changelog else reloader
+                Daemon(engine, settings.state, stop, log, watch, changes).run(begin)
         finally:
             watchdog.stop()
 
@@ -108,6 +113,8 @@ def _engine(
         warm_up_ns(configuration.settings),
         activity,
     )
+    keep_bundles(folder, models)
+    engine.in_force(generation_of(configuration, models, replay=False).change)
     return parts.engine(engine)
 
 
