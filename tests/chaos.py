@@ -298,6 +298,8 @@ class Rig:
         try:
             stored = {partition: store.read(partition) for partition in store.partitions()}
             return {p: one.restored.marker.position for p, one in stored.items() if one is not None}
+        except Unsound:
+            return {}
         finally:
             store.close()
 

@@ -89,7 +89,8 @@ def test_stopped_under_load_it_drains_in_time_and_nothing_comes_twice(
         begun = time.monotonic()
         assert life.end(signal.SIGTERM) == 0, plant.disturbed.log[-3000:]
         assert time.monotonic() - begun < DRAIN_S
-        assert plant.positions() == plant.committed(), "a stop in order leaves nothing to be told"
+        told = {partition: at for partition, at in plant.committed().items() if at}
+        assert plant.positions() == told, "a stop in order leaves nothing to be told"
     plant.feed(80)
     plant.finish()
     print(f"stopped {times} times: {dict(plant.check(duplicates=False))}")
