@@ -1,7 +1,7 @@
 """The LSTM autoencoder's forward pass, feature-major: the fast way to score on a CPU.
 
     encoder:    [i f o g] = W [h; x_t; 1]           t = 1 .. T - 1
-    forecast:   F h_(T-1)                           what the past adds to the linear forecast of the last sample
+    forecast:   F h_(t-1)                           what the past adds to the linear forecast of each sample
 
 The state is [H, B], so one product per step feeds all gates of all windows; i, f and o are halved beforehand,
 ``sigmoid(a) = (1 + tanh(a / 2)) / 2``, so that every gate is a tanh. The decoder is needed in training only,
@@ -37,36 +37,38 @@ class LstmWeights(NamedTuple):
     forecast: jax.Array
 
 
-def correction(weights: LstmWeights, values: jax.Array) -> jax.Array:
-    """What the network adds to the linear forecast of the last sample.
+def corrections(weights: LstmWeights, values: jax.Array) -> jax.Array:
+    """What the network adds to the linear forecasts of a window's samples.
 
     Args:
         weights: packed weights.
         values: [B, T, D]; B at most `CHUNK` or a multiple of it. The last sample is not looked at.
 
     Returns:
-        [B, D].
+        [B, T, D]; 0 for the first sample, which has no past.
     """
     batch, length, sensors = values.shape
     if batch <= CHUNK or batch % CHUNK:
-        return _correction(weights, values)
+        return _corrections(weights, values)
     chunks = values.reshape(batch // CHUNK, CHUNK, length, sensors)
-    return jax.lax.map(lambda chunk: _correction(weights, chunk), chunks).reshape(batch, sensors)
+    return jax.lax.map(lambda chunk: _corrections(weights, chunk), chunks).reshape(batch, length, sensors)
 
 
-def _correction(weights: LstmWeights, values: jax.Array) -> jax.Array:
+def _corrections(weights: LstmWeights, values: jax.Array) -> jax.Array:
     hidden, batch = weights.decoder_state.shape[1], values.shape[0]
     ones = jnp.ones((1, batch), values.dtype)
 
     def step(
         state: tuple[jax.Array, jax.Array], sample: jax.Array
-    ) -> tuple[tuple[jax.Array, jax.Array], None]:
+    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
         h, c = state
-        return _cell(weights.encoder @ jnp.concatenate([h, sample, ones]), c), None  # [4H, B]
+        h, c = _cell(weights.encoder @ jnp.concatenate([h, sample, ones]), c)  # [4H, B]
+        return (h, c), weights.forecast @ h  # [D, B]
 
     zeros = jnp.zeros((hidden, batch), values.dtype)
     before = jnp.transpose(values[:, :-1, :], (1, 2, 0))  # [T - 1, D, B]
-    return (weights.forecast @ jax.lax.scan(step, (zeros, zeros), before)[0][0]).T
+    added = jax.lax.scan(step, (zeros, zeros), before)[1]  # [T - 1, D, B]
+    return jnp.pad(jnp.transpose(added, (2, 0, 1)), ((0, 0), (1, 0), (0, 0)))
 
 
 def _cell(projected: jax.Array, c: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -2,32 +2,31 @@
 
     x^_t = sum_k A_k x_(t-k) + F h_(t-1)
 
-The encoder's state before the last sample corrects a linear forecast, an autoregressive highway (LSTNet: Lai,
-Chang, Yang & Liu 2018, arXiv:1703.07015). A comes in closed form from the ridge regression of `models.var` and
-F starts at zero, so that training starts at the best linear forecast; what the network adds is scaled by what
-held-out windows confirm, down to nothing. Beside it, in training, the decoder rebuilds the newest samples from
-the code, backwards in time (Srivastava et al. 2015, arXiv:1502.04681): what the state must then carry keeps it
-from fitting the forecast's noise.
+The encoder's state before a sample corrects a linear forecast, an autoregressive highway (LSTNet: Lai, Chang,
+Yang & Liu 2018, arXiv:1703.07015). A comes in closed form from the ridge regression of `models.var` and F starts
+at zero, so that training starts at the best linear forecast; what the network adds is scaled by what held-out
+windows confirm, down to nothing. Beside it, in training, the decoder rebuilds the newest samples from the code,
+backwards in time (Srivastava et al. 2015, arXiv:1502.04681): what the state must then carry keeps it from fitting
+the forecast's noise.
 
-Score: the Mahalanobis distance of the last sample from its forecast, per sensor: about 1 while all is normal.
+Score: how rare the forecast errors of the window are, in two bands (`models.innovations`): the newest error, and
+what all of them add up to. A distance per sensor: about 1 while all is normal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from models import var
 from models.covariance import root
-from models.lstm import LstmWeights, correction
-from models.residuals import per_sensor, step_signatures, weighed
+from models.innovations import Innovations, judged, linear_forecasts, real_residuals, summed
+from models.lstm import LstmWeights, corrections
+from models.residuals import per_sensor
 from models.scorer import Fitted, Params, Progress, Scorer, Scores, Windows, silent
+from models.var import in_chunks, slow_precision
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,8 @@ class LstmAutoencoderSpec:
         tail: newest samples that are reconstructed, at most the window's length.
         order: samples that the linear forecast looks back at (p).
         ridge: penalty on the linear forecast's coefficients, as a share of the number of rows.
+        memory_weight: of the newest forecast error in the average of the window's errors, in (0, 1); 1: the
+            newest alone is judged.
         epochs: at most so many.
         epoch_windows: windows drawn per epoch.
         batch: windows per gradient step.
@@ -54,6 +55,7 @@ class LstmAutoencoderSpec:
     tail: int = 8
     order: int = 3
     ridge: float = 0.01
+    memory_weight: float = 0.2
     epochs: int = 20
     epoch_windows: int = 4096
     batch: int = 64
@@ -65,17 +67,11 @@ class LstmAutoencoderSpec:
     held_out: float = 0.15
 
 
-class Forecast(NamedTuple):
-    """The last samples of windows as forecast, and what they are less that; both [B, D]."""
-
-    expected: jax.Array
-    residual: jax.Array
-
-
-def forecast(weights: LstmWeights, linear: jax.Array, windows: Windows) -> Forecast:
-    """Forecast the last sample of windows [B, T, D]; linear [p D, D] is the linear part."""
-    expected = past(windows.values, linear) @ linear + correction(weights, windows.values)
-    return Forecast(expected, windows.values[:, -1, :] - expected)
+def innovations(weights: LstmWeights, linear: jax.Array, windows: Windows) -> Innovations:
+    """Forecast errors at all samples of windows [B, T, D] that have p before them; linear [p D, D]."""
+    order = linear.shape[0] // linear.shape[1]
+    expected = linear_forecasts(linear, windows.values) + corrections(weights, windows.values)[:, order:]
+    return Innovations(windows.values[:, order:] - expected, real_residuals(windows.mask, order))
 
 
 def past(values: jax.Array, linear: jax.Array) -> jax.Array:
@@ -95,9 +91,9 @@ def fit(rng: jax.Array, windows: Windows, spec: LstmAutoencoderSpec, progress: P
         progress: called after every epoch with the losses.
 
     Returns:
-        ``weights`` (see `LstmWeights`), ``forecast`` [p D, D], ``precision`` [D, D] of the forecast's residuals,
-        and ``share`` [], how much of the network's correction held-out windows confirmed (already within
-        ``weights``); curves ``train`` and ``validation``.
+        ``weights`` (see `LstmWeights`), ``forecast`` [p D, D], ``precision`` [D, D] of the forecast's errors,
+        ``slow_precision`` [D, D] of what they add up to, and ``share`` [], how much of the network's correction
+        held-out windows confirmed (already within ``weights``); curves ``train`` and ``validation``.
 
     Raises:
         FitRefused: too few windows, or the loss stopped being finite.
@@ -122,13 +118,20 @@ def fit(rng: jax.Array, windows: Windows, spec: LstmAutoencoderSpec, progress: P
     weights = pack(trained.variables)
     share = confirmed_share(weights, first, newest)
     weights = weights._replace(forecast=share * weights.forecast)
-    whole = _linear(withoutcorrections(weights, windows), spec)
-    return Fitted({"weights": weights._asdict(), **whole, "share": share}, trained.curves)
+    whole = {**_linear(without_corrections(weights, windows), spec), "share": share}
+    if spec.memory_weight < 1.0:
+        whole["slow_precision"] = _slow_precision(weights, whole["forecast"], windows, spec.memory_weight)
+    return Fitted({"weights": weights._asdict(), **whole}, trained.curves)
 
 
-def _linear(windows: Windows, spec: LstmAutoencoderSpec) -> Params:
+def _linear(windows: Windows, spec: LstmAutoencoderSpec) -> dict[str, jax.Array]:
     """``forecast`` and ``precision`` of the ridge regression alone."""
-    return var.fit(jax.random.key(0), windows, var.VarSpec(spec.order, spec.ridge), silent).params
+    return dict(var.fit(jax.random.key(0), windows, var.VarSpec(spec.order, spec.ridge), silent).params)
+
+
+def _slow_precision(weights: LstmWeights, linear: jax.Array, windows: Windows, weight: float) -> jax.Array:
+    found = jax.jit(innovations)
+    return slow_precision([summed(found(weights, linear, chunk), weight) for chunk in in_chunks(windows)])
 
 
 def confirmed_share(weights: LstmWeights, linear: Params, held: Windows) -> jax.Array:
@@ -148,61 +151,32 @@ def _gains(weights: LstmWeights, linear: Params, windows: Windows) -> tuple[jax.
     """``r'Pc`` and ``c'Pc`` of windows, each [B]."""
     last, real = windows.values[:, -1, :], windows.mask[:, -1, :]
     left = jnp.where(real, last - past(windows.values, linear["forecast"]) @ linear["forecast"], 0.0)
-    added = jnp.where(real, corrections(weights, windows.values), 0.0)
+    added = jnp.where(real, last_correction(weights, windows.values), 0.0)
     pulled = added @ linear["precision"]
     return jnp.sum(left * pulled, axis=1), jnp.sum(added * pulled, axis=1)
 
 
-def withoutcorrections(weights: LstmWeights, windows: Windows) -> Windows:
+def without_corrections(weights: LstmWeights, windows: Windows) -> Windows:
     """Windows whose last sample lacks what the network adds to its forecast: the linear part's own target."""
-    parts = [chunk.values[:, -1, :] - corrections(weights, chunk.values) for chunk in in_chunks(windows)]
+    parts = [chunk.values[:, -1, :] - last_correction(weights, chunk.values) for chunk in in_chunks(windows)]
     values = jnp.asarray(windows.values).at[:, -1, :].set(jnp.concatenate(parts))
     return Windows(values, windows.mask)
 
 
-corrections = jax.jit(correction)
-
-
-def cross_fitted(windows: Windows, order: int, ridge: float, folds: int = 5) -> jax.Array:
-    """Residuals [N, D] of linear forecasts, each fitted on the other contiguous folds of the windows.
-
-    Residuals of rows that a forecast was fitted on are too small, and most where it fits noise. Masked readings
-    count as imputed.
-    """
-    tail = jnp.asarray(np.asarray(windows.values[:, -1 - order :, :]))
-    fold = jnp.asarray(np.arange(len(tail)) * folds // len(tail))
-    return _cross_fitted(tail.reshape(len(tail), -1), fold, ridge, folds, tail.shape[2])
-
-
-@partial(jax.jit, static_argnums=(3, 4))
-def _cross_fitted(rows: jax.Array, fold: jax.Array, ridge: float, folds: int, sensors: int) -> jax.Array:
-    before, last = rows[:, :-sensors], rows[:, -sensors:]
-    eye = jnp.eye(before.shape[1], dtype=rows.dtype)
-
-    def one(residual: jax.Array, left_out: jax.Array) -> tuple[jax.Array, None]:
-        counts = (fold != left_out).astype(rows.dtype)
-        others = counts[:, None] * before
-        gram = others.T @ others + ridge * jnp.sum(counts) * eye
-        linear = jax.scipy.linalg.solve(gram, others.T @ last, assume_a="pos")
-        return jnp.where((fold == left_out)[:, None], last - before @ linear, residual), None
-
-    return jax.lax.scan(one, jnp.zeros_like(last), jnp.arange(folds))[0]
-
-
-def in_chunks(windows: Windows, size: int = 1024) -> Iterator[Windows]:
-    """Windows on the device, a bounded number at a time."""
-    for start in range(0, len(windows.values), size):
-        part = slice(start, start + size)
-        yield Windows(jnp.asarray(windows.values[part]), jnp.asarray(windows.mask[part]))
+@jax.jit
+def last_correction(weights: LstmWeights, values: jax.Array) -> jax.Array:
+    """What the network adds to the forecast of the last sample of windows [B, T, D]; [B, D]."""
+    return corrections(weights, values)[:, -1]
 
 
 def score(params: Params, spec: LstmAutoencoderSpec, windows: Windows) -> Scores:
     """Score windows [B, T, D]; expected is the last sample as forecast."""
-    del spec
-    seen = forecast(LstmWeights(**params["weights"]), params["forecast"], windows)
-    signatures = step_signatures(params["forecast"])
-    squared, contributions = weighed(seen.residual, windows.mask[:, -1, :], params["precision"], signatures)
-    return Scores(per_sensor(squared, seen.residual.shape[1]), contributions, seen.expected)
+    found = innovations(LstmWeights(**params["weights"]), params["forecast"], windows)
+    squared, contributions = judged(
+        found, params["forecast"], params["precision"], params.get("slow_precision"), spec.memory_weight
+    )
+    expected = windows.values[:, -1, :] - found.residual[:, -1]
+    return Scores(per_sensor(squared, expected.shape[1]), contributions, expected)
 
 
 SCORER = Scorer("lstm_autoencoder", LstmAutoencoderSpec, fit, score)

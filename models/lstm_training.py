@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from models.innovations import linear_forecasts
 from models.lstm_network import Autoencoder, Guess
 from models.scorer import FitRefused, Progress, Windows
 
@@ -104,14 +105,6 @@ def losses(guess: Guess, linear: Linear, windows: Windows) -> Losses:
     tail = guess.rebuilt.shape[1]
     rebuilt = guess.rebuilt - windows.values[:, -tail:]
     return Losses(_mean_square(whitened, real), _mean_square(rebuilt, windows.mask[:, -tail:]))
-
-
-def linear_forecasts(forecast: jax.Array, values: jax.Array) -> jax.Array:
-    """Forecasts [B, T - p, D] of all samples of windows [B, T, D] that have p samples before them."""
-    sensors, length = values.shape[2], values.shape[1]
-    lags = forecast.reshape(-1, sensors, sensors)  # the oldest first
-    parts = [values[:, lag : length - len(lags) + lag] @ lags[lag] for lag in range(len(lags))]
-    return sum(parts, start=jnp.zeros((), values.dtype))
 
 
 def _mean_square(off: jax.Array, real: jax.Array) -> jax.Array:

@@ -1,22 +1,27 @@
-"""OC-NN on closeness features: how near to its forecast each whitened residual of the LSTM autoencoder is.
+"""OC-NN on closeness features: how near to their forecasts the LSTM autoencoder's whitened errors are.
 
-    u   = P^1/2 (x_t - x^_t)                  the whitened one-step residual
-    z_j = exp(-u_j^2 / 2 c^2) / sqrt(2 D)     closeness: normal lies far from the origin, which OC-NN needs
+    u   = [P^1/2 r_T ; Q^1/2 z]               whitened forecast errors: the newest, and what the window's add up to
+    z_j = (1 - u_j^2 / 2 c^2) / sqrt(2 F)     closeness: normal lies far from the origin, which OC-NN needs
     y   = <w, g(V z)>                         (`models.ocnn_head`); a window is anomalous when y < r
 
-On z-scores instead of closeness OC-NN is near chance. The encoder's weights stay trainable, anchored by the
-autoencoder's own losses.
-Score: ``d(y) - d(r)`` with ``d(y) = c sqrt(2 (1 - y / y0))``, y0 the response to no residual at all. It ranks as
+On z-scores instead of closeness OC-NN is near chance. The closeness is the Gaussian exp(-u^2 / 2 c^2) to first
+order: it does not saturate, so that one very wrong sensor counts as much as it is wrong. What OC-NN learns by it:
+a feature that strays in the worst windows of normal is worth little, and w is as large as closeness is reliable.
+The encoder's weights stay trainable, anchored by the autoencoder's own losses.
+Score: ``d(y) - d(r)`` with ``d(y) = c sqrt(2 (1 - y / y0))``, y0 the response to no error at all. It ranks as
 r - y does and has its sign; d is a distance in standard deviations per sensor, as `models.var` scores are.
 
 What the network adds shows only beside two rows over the same features: `score_unweighted` (w = 1) and
-`score_squares` (sum of squares).
+`score_squares` (sum of squares); with this closeness they rank alike.
+
+Shape letters: B windows, L samples with a forecast, D sensors, F features (2 D; D without a memory), K hidden units.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,10 +31,11 @@ from numpy.typing import NDArray
 from models import lstm_autoencoder
 from models.covariance import as_if_all_observed
 from models.imputation import fill
+from models.innovations import Band, Innovations, newest, onset_signatures, summed
 from models.lstm import LstmWeights
-from models.lstm_autoencoder import Forecast, LstmAutoencoderSpec, forecast
+from models.lstm_autoencoder import LstmAutoencoderSpec, innovations
 from models.ocnn_head import ACTIVATIONS, Head, respond
-from models.residuals import per_sensor, step_signatures, weighed
+from models.residuals import Weighed, per_sensor, step_signatures, weighed_together
 from models.scorer import FitRefused, Fitted, Params, Progress, Scorer, Scores, Windows
 
 
@@ -39,8 +45,8 @@ class OcnnSpec(LstmAutoencoderSpec):
 
     Attributes:
         nu: share of training windows below r. Not the alert's nu.
-        width: c, in standard deviations: beyond it a sensor counts as lost. Small values see many slightly
-            wrong sensors, large ones a single very wrong sensor.
+        width: c, in standard deviations: beyond ``sqrt(2) c`` a feature counts against normal. Small values tell
+            reliable features sharply from unreliable ones, large ones make all weights alike.
         activation: g, one of ``linear``, ``relu``, ``sigmoid`` (a hidden bias).
         alternations: epochs of gradient steps, each followed by Theorem 1's r.
         head_steps: steps on w alone before the rest is trained.
@@ -51,7 +57,7 @@ class OcnnSpec(LstmAutoencoderSpec):
     """
 
     nu: float = 0.05
-    width: float = 6.0
+    width: float = 2.0
     activation: str = "linear"
     alternations: int = 4
     head_steps: int = 1000
@@ -74,8 +80,9 @@ def fit(
         pretrained: parameters of an `lstm_autoencoder` of the same ``hidden``; trained here if None.
 
     Returns:
-        The autoencoder's parameters; ``root`` [D, D], which whitens its residuals; ``w`` [K], ``v`` [K, D], ``r``
-        []; curves ``loss``, ``r``, ``spread`` and the autoencoder's.
+        The autoencoder's parameters; ``root`` and ``slow_root`` [D, D], which whiten its errors; ``w`` [K], ``v``
+        [K, F], ``r`` []; ``scale`` [] of whitened errors on rows that no forecast was fitted to; curves ``loss``,
+        ``r``, ``spread`` and the autoencoder's.
 
     Raises:
         FitRefused: too few windows, ``pretrained`` of another size, or the network collapsed (see
@@ -90,6 +97,11 @@ def fit(
         fitted = lstm_autoencoder.fit(key_pretrain, windows, LstmAutoencoderSpec(**start), progress)
         curves = {f"autoencoder_{name}": curve for name, curve in fitted.curves.items()}
         pretrained = fitted.params
+    if ("slow_precision" in pretrained) != (spec.memory_weight < 1.0):
+        raise FitRefused(
+            f"ocnn: got memory_weight {spec.memory_weight:g} beside a pretrained autoencoder "
+            f"{'with' if 'slow_precision' in pretrained else 'without'} a memory; hint: give both the same"
+        )
     hidden = pretrained["weights"]["decoder_state"].shape[1]
     if hidden != spec.hidden:
         raise FitRefused(
@@ -100,62 +112,106 @@ def fit(
     return Fitted(trained.params, {**curves, **trained.curves})
 
 
+class Whitening(NamedTuple):
+    """Inverse normal covariances of the errors' bands and their roots, all [D, D].
+
+    The slow band's are None without a memory.
+    """
+
+    precision: jax.Array
+    root: jax.Array
+    slow_precision: jax.Array | None
+    slow_root: jax.Array | None
+
+
+def _whitening(params: Params) -> Whitening:
+    slow = (params["slow_precision"], params["slow_root"]) if "slow_root" in params else (None, None)
+    return Whitening(params["precision"], params["root"], *slow)
+
+
+def whole_bands(found: Innovations, by: Whitening, weight: float) -> list[jax.Array]:
+    """The bands of innovations, each [B, D], masked sensors completed."""
+    bands = [(newest(found), by.precision)]
+    if by.slow_precision is not None:
+        bands.append((summed(found, weight), by.slow_precision))
+    return [complete(band, precision) for band, precision in bands]
+
+
+def whitened(found: Innovations, by: Whitening, weight: float) -> jax.Array:
+    """U [B, F]."""
+    roots = [by.root] if by.slow_root is None else [by.root, by.slow_root]
+    bands = whole_bands(found, by, weight)
+    return jnp.concatenate([band @ root for band, root in zip(bands, roots, strict=True)], axis=1)
+
+
 def score(params: Params, spec: OcnnSpec, windows: Windows) -> Scores:
     """Score windows [B, T, D]; a contribution: how much the head's squared distance falls by a correction."""
-    head, activation = Head(params["w"], params["v"]), ACTIVATIONS[spec.activation]
-    seen, real = _forecast(params, windows), windows.mask[:, -1, :]
-    whole = complete(seen.residual, real, params["precision"])
-    y = respond(head, closeness(whole @ params["root"], spec.width), activation)
-    off = _distance(head, spec, y) - _distance(head, spec, params["r"])
-    shares = weighed(
-        whole, jnp.ones_like(real), _seen_by(head, params["root"]), step_signatures(params["forecast"])
-    )
-    return Scores(off, jnp.where(real, shares[1], 0.0), seen.expected)
+    head, by = Head(params["w"], params["v"]), _whitening(params)
+    found = innovations(LstmWeights(**params["weights"]), params["forecast"], windows)
+    features = closeness(whitened(found, by, spec.memory_weight) / params["scale"], spec.width)
+    y = respond(head, features, ACTIVATIONS[spec.activation])
+    off = _distance(head, params["scale"], spec, y) - _distance(head, params["scale"], spec, params["r"])
+    contributions = jnp.where(windows.mask[:, -1, :], _contributions(params, spec, by, found), 0.0)
+    return Scores(off, contributions, windows.values[:, -1, :] - found.residual[:, -1])
 
 
-def _distance(head: Head, spec: OcnnSpec, y: jax.Array) -> jax.Array:
-    """``c sqrt(2 (1 - y / y0))``: for small residuals and equal weights the root mean square of u."""
+def _distance(head: Head, scale: jax.Array, spec: OcnnSpec, y: jax.Array) -> jax.Array:
+    """``c sqrt(2 (1 - y / y0))``: with a linear g the root of the weighted mean square of u."""
     none = closeness(jnp.zeros(head.v.shape[1], y.dtype), spec.width)
     missing = 1.0 - y / respond(head, none, ACTIVATIONS[spec.activation])
-    return spec.width * jnp.sqrt(2.0 * jnp.maximum(missing, 0.0))
+    return scale * spec.width * jnp.sqrt(2.0 * jnp.maximum(missing, 0.0))
 
 
-def _seen_by(head: Head, root: jax.Array) -> jax.Array:
-    """The quadratic form [D, D] of residuals that a linear head's response falls by, near normal."""
-    weights = jnp.maximum(head.w @ head.v, 0.0)
-    return (root * (weights / jnp.maximum(jnp.mean(weights), 1e-12))[None, :]) @ root
+def _contributions(params: Params, spec: OcnnSpec, by: Whitening, found: Innovations) -> jax.Array:
+    """By the quadratic form of the errors that a linear head's response falls by; [B, D]."""
+    bands = whole_bands(found, by, spec.memory_weight)
+    weights = jnp.maximum(params["w"] @ params["v"], 0.0)
+    weights = weights / jnp.maximum(jnp.mean(weights), 1e-12)
+    if by.slow_root is None:
+        roots, signatures = [by.root], [step_signatures(params["forecast"])]
+    else:
+        length = found.residual.shape[1]
+        roots = [by.root, by.slow_root]
+        signatures = onset_signatures(params["forecast"], spec.memory_weight, length)
+    shares = jnp.split(weights, len(bands))
+    parts = [
+        Weighed(band, jnp.ones_like(band, bool), (one * share[None, :]) @ one, signature)
+        for band, one, share, signature in zip(bands, roots, shares, signatures, strict=True)
+    ]
+    return weighed_together(parts)[1]
 
 
 def score_unweighted(params: Params, spec: OcnnSpec, windows: Windows) -> jax.Array:
     """Baseline [B]: the same features, V = I and w = 1, on the same scale."""
-    z = closeness(_whitened(params, windows), spec.width)
+    z = closeness(_errors(params, spec, windows) / params["scale"], spec.width)
     same = Head(jnp.ones(z.shape[1], z.dtype), jnp.eye(z.shape[1], dtype=z.dtype))
-    return _distance(same, replace(spec, activation="linear"), respond(same, z, ACTIVATIONS["linear"]))
+    return _distance(
+        same,
+        params["scale"],
+        replace(spec, activation="linear"),
+        respond(same, z, ACTIVATIONS["linear"]),
+    )
 
 
 def score_squares(params: Params, spec: OcnnSpec, windows: Windows) -> jax.Array:
-    """Baseline [B]: the root of the mean square of the same whitened residuals."""
-    del spec
-    whitened = _whitened(params, windows)
-    return per_sensor(jnp.sum(whitened**2, axis=1), whitened.shape[1])
+    """Baseline [B]: the root of the mean square of the same whitened errors."""
+    u = _errors(params, spec, windows)
+    return per_sensor(jnp.sum(u**2, axis=1), u.shape[1])
 
 
-def _forecast(params: Params, windows: Windows) -> Forecast:
-    return forecast(LstmWeights(**params["weights"]), params["forecast"], windows)
+def _errors(params: Params, spec: OcnnSpec, windows: Windows) -> jax.Array:
+    found = innovations(LstmWeights(**params["weights"]), params["forecast"], windows)
+    return whitened(found, _whitening(params), spec.memory_weight)
 
 
-def _whitened(params: Params, windows: Windows) -> jax.Array:
-    residual = _forecast(params, windows).residual
-    return complete(residual, windows.mask[:, -1, :], params["precision"]) @ params["root"]
+def closeness(u: jax.Array, width: float) -> jax.Array:
+    """Closeness features z [..., F] of whitened errors; 1 / sqrt(2 F) each where there is none."""
+    return (1.0 - 0.5 * (u / width) ** 2) / (2.0 * u.shape[-1]) ** 0.5
 
 
-def closeness(whitened: jax.Array, width: float) -> jax.Array:
-    """Closeness features z [..., D] of whitened residuals; ||z||^2 <= 1/2."""
-    return jnp.exp(-0.5 * (whitened / width) ** 2) / (2.0 * whitened.shape[-1]) ** 0.5
-
-
-def complete(residual: jax.Array, real: jax.Array, precision: jax.Array) -> jax.Array:
-    """Residuals with masked sensors at their conditional mean, as long as if all were observed."""
+def complete(band: Band, precision: jax.Array) -> jax.Array:
+    """Errors [B, D] with masked sensors at their conditional mean, as long as if all were observed."""
+    residual, real = band
     filled = fill(precision, residual, real)
     distance = jnp.sum(filled * (filled @ precision), axis=1)
     longer = as_if_all_observed(distance, real) / jnp.maximum(distance, 1e-12)

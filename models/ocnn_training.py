@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,13 +12,20 @@ import numpy as np
 import optax
 
 from models.covariance import root
-from models.lstm import LstmWeights
-from models.lstm_autoencoder import confirmed_share, corrections, cross_fitted, in_chunks
+from models.cross_fitting import cross_fitted, fold_forecasts
+from models.innovations import Innovations, real_residuals
+from models.lstm import LstmWeights, corrections
+from models.lstm_autoencoder import confirmed_share
 from models.lstm_network import Autoencoder, pack, unpack
 from models.lstm_training import Linear, losses, on_device, parts_in_time, take
-from models.ocnn import OcnnSpec, closeness, complete, refuse_collapse
+from models.ocnn import OcnnSpec, Whitening, closeness, refuse_collapse, whitened
 from models.ocnn_head import ACTIVATIONS, Head, ocnn_loss, respond, solve_w, theorem1_r
 from models.scorer import Fitted, Params, Progress, Windows
+from models.var import in_chunks
+
+_FLOOR = -3.0
+"""No feature is less close than this in training, 2.8 widths off: a few outliers must not decide the weights. Scoring
+has no floor."""
 
 
 class Trainable(NamedTuple):
@@ -28,15 +36,16 @@ class Trainable(NamedTuple):
 
 
 class _Fixed(NamedTuple):
-    """What the gradient steps leave alone."""
+    """What the gradient steps leave alone: the linear forecast, what whitens errors, their scale [], V0 [F, F]."""
 
     linear: Linear
-    precision: jax.Array
+    whitening: Whitening
+    scale: jax.Array
     anchor: jax.Array
 
 
 class _Data(NamedTuple):
-    """Windows, and the residuals [N, D] of their last samples from linear forecasts fitted without them."""
+    """Windows, and the errors [N, L, D] of linear forecasts that were fitted without them."""
 
     windows: Windows
     residual: jax.Array
@@ -49,10 +58,10 @@ def train(key: jax.Array, pretrained: Params, windows: Windows, spec: OcnnSpec, 
         FitRefused: the network collapsed.
     """
     older, newest = _parts(windows, spec)
-    fixed = _fixed(pretrained)
     weights = LstmWeights(**pretrained["weights"])
+    fixed = _fixed(pretrained, spec, weights, older)
     first = _hidden(spec, fixed, weights, fixed.anchor, older)
-    head = Head(solve_w(first, spec.nu, spec.head_steps), fixed.anchor)
+    head = Head(jax.nn.relu(solve_w(first, spec.nu, spec.head_steps)), fixed.anchor)
     held = _hidden(spec, fixed, weights, fixed.anchor, newest)
     untrained = jnp.concatenate([first, held]) @ jnp.mean(first, axis=0)
     trainable, curves = _alternate(key, spec, fixed, Trainable(head, unpack(weights)), older, progress)
@@ -65,39 +74,66 @@ def train(key: jax.Array, pretrained: Params, windows: Windows, spec: OcnnSpec, 
         float(r),
     )
     refuse_collapse(curves["loss"][-1], float(r), np.asarray(after), np.asarray(untrained), spec.min_spread)
-    learnt = {"weights": weights._asdict(), "root": fixed.linear.root, **trainable.head._asdict(), "r": r}
+    learnt = {
+        "weights": weights._asdict(),
+        **trainable.head._asdict(),
+        "r": r,
+        "scale": fixed.scale,
+        "root": fixed.whitening.root,
+        **({} if fixed.whitening.slow_root is None else {"slow_root": fixed.whitening.slow_root}),
+    }
     return Fitted({**pretrained, **learnt}, {name: tuple(curve) for name, curve in curves.items()})
 
 
 def _parts(windows: Windows, spec: OcnnSpec) -> tuple[_Data, _Data]:
     """The older windows, to learn from, and the newest; not more of them than an epoch draws."""
-    residual = cross_fitted(windows, spec.order, spec.ridge)
-    count, length, _ = windows.values.shape
-    old, new = parts_in_time(count, length, spec.held_out)
-    most = spec.epoch_windows
-    return _spread(windows, residual, old, most), _spread(windows, residual, new, most)
+    forecasts = fold_forecasts(windows, spec.order, spec.ridge)
+    old, new = parts_in_time(len(windows.values), windows.values.shape[1], spec.held_out)
+
+    def some(part: slice) -> _Data:
+        few = slice(part.start, part.stop, max(1, -(-(part.stop - part.start) // spec.epoch_windows)))
+        taken = on_device(Windows(windows.values[few], windows.mask[few]))
+        return _Data(taken, cross_fitted(forecasts, taken.values, few))
+
+    return some(old), some(new)
 
 
-def _spread(windows: Windows, residual: jax.Array, part: slice, most: int) -> _Data:
-    few = slice(part.start, part.stop, max(1, -(-(part.stop - part.start) // most)))
-    return _Data(on_device(Windows(windows.values[few], windows.mask[few])), residual[few])
+def _fixed(pretrained: Params, spec: OcnnSpec, weights: LstmWeights, older: _Data) -> _Fixed:
+    slow = pretrained.get("slow_precision")
+    by = Whitening(
+        pretrained["precision"], root(pretrained["precision"]), slow, None if slow is None else root(slow)
+    )
+    u = jnp.concatenate([_errors(spec, by, weights, chunk) for chunk in _chunks(older)])
+    linear = Linear(pretrained["forecast"], by.root)
+    return _Fixed(linear, by, jnp.sqrt(jnp.mean(u**2)), jnp.eye(u.shape[1], dtype=u.dtype))
 
 
-def _fixed(pretrained: Params) -> _Fixed:
-    sensors = pretrained["precision"].shape[0]
-    linear = Linear(pretrained["forecast"], root(pretrained["precision"]))
-    return _Fixed(linear, pretrained["precision"], jnp.eye(sensors, dtype=jnp.float32))
+def _chunks(data: _Data, size: int = 1024) -> Iterator[_Data]:
+    for chunk, start in zip(in_chunks(data.windows, size), range(0, len(data.residual), size), strict=True):
+        yield _Data(chunk, data.residual[start : start + size])
+
+
+@partial(jax.jit, static_argnums=0)
+def _errors(spec: OcnnSpec, by: Whitening, weights: LstmWeights, data: _Data) -> jax.Array:
+    """Whitened errors u [N, F] of cross-fitted linear forecasts with the network's corrections."""
+    return _whitened(spec, by, data, corrections(weights, data.windows.values))
+
+
+def _whitened(spec: OcnnSpec, by: Whitening, data: _Data, added: jax.Array) -> jax.Array:
+    order = added.shape[1] - data.residual.shape[1]
+    real = real_residuals(data.windows.mask, order)
+    return whitened(Innovations(data.residual - added[:, order:], real), by, spec.memory_weight)
 
 
 def _hidden(spec: OcnnSpec, fixed: _Fixed, weights: LstmWeights, v: jax.Array, data: _Data) -> jax.Array:
     """The hidden layer g(V z) of any number of windows, [N, K]."""
-    added = jnp.concatenate([corrections(weights, chunk.values) for chunk in in_chunks(data.windows)])
-    z = _features(spec, fixed, data.residual - added, data.windows.mask[:, -1])
-    return ACTIVATIONS[spec.activation](z @ v.T)
+    u = jnp.concatenate([_errors(spec, fixed.whitening, weights, chunk) for chunk in _chunks(data)])
+    return ACTIVATIONS[spec.activation](_features(spec, fixed, u) @ v.T)
 
 
-def _features(spec: OcnnSpec, fixed: _Fixed, residual: jax.Array, real: jax.Array) -> jax.Array:
-    return closeness(complete(residual, real, fixed.precision) @ fixed.linear.root, spec.width)
+def _features(spec: OcnnSpec, fixed: _Fixed, u: jax.Array) -> jax.Array:
+    """Closeness z [N, F], with the floor of training."""
+    return jnp.maximum(closeness(u / fixed.scale, spec.width), _FLOOR / (2.0 * u.shape[-1]) ** 0.5)
 
 
 def _alternate(
@@ -172,7 +208,7 @@ def _objective(
 ) -> jax.Array:
     """OC-NN's loss plus the autoencoder's own, which keep the encoder from mapping all to one point."""
     guess: Any = network.apply(trainable.variables, data.windows.values)
-    z = _features(spec, fixed, data.residual - guess.corrections[:, -1], data.windows.mask[:, -1])
+    z = _features(spec, fixed, _whitened(spec, fixed.whitening, data, guess.corrections))
     y = respond(trainable.head, z, ACTIVATIONS[spec.activation])
     own = losses(guess, fixed.linear, data.windows)
     anchored = own.forecast + spec.reconstruction_weight * own.reconstruction

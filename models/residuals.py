@@ -8,6 +8,9 @@ correction is made along s; by Cauchy-Schwarz none falls further than the true o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -15,30 +18,49 @@ from models.covariance import as_if_all_observed
 from models.imputation import fill
 
 
-def weighed(
-    residual: jax.Array, real: jax.Array, precision: jax.Array, signatures: jax.Array | None = None
-) -> tuple[jax.Array, jax.Array]:
-    """Distance of residuals from zero, marginal over what is not real.
+class Weighed(NamedTuple):
+    """One set of residuals and how they are weighed.
 
-    Args:
+    Attributes:
         residual: [B, D].
         real: [B, D] bool.
         precision: [D, D], inverse covariance of normal residuals.
-        signatures: [K, D, D], ``signatures[k, :, j]`` the k-th signature of sensor j; None: each sensor shows
-            only in its own residual.
+        signatures: [K, D, D], ``signatures[k, :, j]`` the k-th signature of sensor j.
+    """
+
+    residual: jax.Array
+    real: jax.Array
+    precision: jax.Array
+    signatures: jax.Array
+
+
+def weighed(residual: jax.Array, real: jax.Array, precision: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`weighed_together` of one set, in which each sensor shows only in its own residual."""
+    alone = jnp.eye(precision.shape[0], dtype=precision.dtype)[None]
+    return weighed_together([Weighed(residual, real, precision, alone)])
+
+
+def weighed_together(parts: Sequence[Weighed]) -> tuple[jax.Array, jax.Array]:
+    """Distance of residuals from zero, marginal over what is not real; the mean of several sets.
+
+    Args:
+        parts: sets of residuals of the same B windows. The k-th signatures of all belong together: they are what
+            one change in a sensor leaves in each.
 
     Returns:
         Squared distance [B], on the scale of distances over all sensors, and contributions [B, D] >= 0: the
         largest fall of the squared distance by a correction along one of the sensor's signatures.
     """
-    filled = fill(precision, residual, real)
-    pulled = filled @ precision  # 0 where masked: what was filled in is what the others let expect
-    distance = as_if_all_observed(jnp.sum(filled * pulled, axis=1), real)
-    if signatures is None:
-        signatures = jnp.eye(precision.shape[0], dtype=precision.dtype)[None]
-    along = jnp.einsum("bi,kij->kbj", pulled, signatures) ** 2
-    falls = along / jnp.maximum(_power(precision, signatures, real), 1e-12)
-    return distance, jnp.where(real, jnp.max(falls, axis=0), 0.0)
+    distance, along, power, real = jnp.float32(0.0), jnp.float32(0.0), jnp.float32(0.0), jnp.bool_(False)
+    for part in parts:
+        filled = fill(part.precision, part.residual, part.real)
+        pulled = filled @ part.precision  # 0 where masked: what was filled in is what the others let expect
+        distance += as_if_all_observed(jnp.sum(filled * pulled, axis=1), part.real)
+        along += jnp.einsum("bi,kij->kbj", pulled, part.signatures)
+        power += _power(part.precision, part.signatures, part.real)
+        real |= part.real
+    falls = jnp.max(along**2 / jnp.maximum(power, 1e-12), axis=0)
+    return distance / len(parts), jnp.where(real, falls, 0.0) / len(parts)
 
 
 def _power(precision: jax.Array, signatures: jax.Array, real: jax.Array) -> jax.Array:

@@ -1,21 +1,25 @@
-"""Ridge vector autoregression: how far the last sample lies from its one-step forecast.
+"""Ridge vector autoregression: how far samples lie from their one-step forecasts.
 
 x_t is forecast from the p samples before it; the score is the residual's Mahalanobis distance, per sensor: about
 1 while all is normal. The sensors' dynamics are part of normal here, so a fault that breaks them shows as long
-as it lasts; a slow drift that keeps them does not show.
+as it lasts; a slow drift that keeps them hardly shows in one residual. With ``memory_weight`` below 1 the residuals
+of the window are judged together as well, see `models.innovations`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from models.covariance import inverse, shrunk_covariance
 from models.fitting import real_tail
-from models.residuals import per_sensor, step_signatures, weighed
-from models.scorer import Fitted, Params, Progress, Scorer, Scores, Windows
+from models.innovations import Band, Innovations, judged, linear_forecasts, real_residuals, summed
+from models.residuals import per_sensor
+from models.scorer import FitRefused, Fitted, Params, Progress, Scorer, Scores, Windows
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,13 @@ class VarSpec:
     Attributes:
         order: samples that the forecast looks back at (p).
         ridge: penalty on the coefficients, as a share of the number of rows.
+        memory_weight: of the newest residual in the average of the window's residuals, in (0, 1]; 1: the newest
+            alone is judged, as is classic.
     """
 
     order: int = 3
     ridge: float = 0.01
+    memory_weight: float = 1.0
 
 
 def fit(rng: jax.Array, windows: Windows, spec: VarSpec, progress: Progress) -> Fitted:
@@ -41,7 +48,8 @@ def fit(rng: jax.Array, windows: Windows, spec: VarSpec, progress: Progress) -> 
         progress: called once.
 
     Returns:
-        ``forecast`` [p D, D] (oldest sample first) and ``precision`` [D, D] of the residuals.
+        ``forecast`` [p D, D] (oldest sample first), ``precision`` [D, D] of the residuals, and with a memory
+        ``slow_precision`` [D, D] of what they add up to.
 
     Raises:
         FitRefused: too few fully real rows.
@@ -53,7 +61,43 @@ def fit(rng: jax.Array, windows: Windows, spec: VarSpec, progress: Progress) -> 
     forecast = jax.scipy.linalg.solve(gram, past.T @ present, assume_a="pos")
     residuals = present - past @ forecast
     progress(1, 1, {"residual": float(jnp.mean(residuals**2))})
-    return Fitted({"forecast": forecast, "precision": inverse(shrunk_covariance(residuals))}, {})
+    params = {"forecast": forecast, "precision": inverse(shrunk_covariance(residuals))}
+    if spec.memory_weight < 1.0:
+        sums = [summed(innovations(forecast, chunk), spec.memory_weight) for chunk in in_chunks(windows)]
+        params["slow_precision"] = slow_precision(sums)
+    return Fitted(params, {})
+
+
+def in_chunks(windows: Windows, size: int = 1024) -> Iterator[Windows]:
+    """Windows on the device, a bounded number at a time."""
+    for start in range(0, len(windows.values), size):
+        part = slice(start, start + size)
+        yield Windows(jnp.asarray(windows.values[part]), jnp.asarray(windows.mask[part]))
+
+
+def slow_precision(sums: list[Band]) -> jax.Array:
+    """Inverse covariance [D, D] of what the residuals of normal windows add up to, from those that are whole.
+
+    Raises:
+        FitRefused: hardly any window is.
+    """
+    value = np.concatenate([np.asarray(band.value) for band in sums])
+    whole = np.concatenate([np.asarray(band.real) for band in sums]).all(axis=1)
+    if np.count_nonzero(whole) < 2 * value.shape[1]:
+        raise FitRefused(
+            f"fit: got {np.count_nonzero(whole)} of {whole.size} windows whose residuals are real for most of the "
+            f"window in all {value.shape[1]} sensors, expected at least {2 * value.shape[1]}; hint: leave out the "
+            "sensors that are often missing"
+        )
+    return inverse(shrunk_covariance(jnp.asarray(value[whole])))
+
+
+@jax.jit
+def innovations(forecast: jax.Array, windows: Windows) -> Innovations:
+    """One-step residuals of a linear forecast [p D, D] at all samples of windows that have p before them."""
+    order = forecast.shape[0] // forecast.shape[1]
+    left = windows.values[:, order:] - linear_forecasts(forecast, windows.values)
+    return Innovations(left, real_residuals(windows.mask, order))
 
 
 def _past(values: jax.Array, order: int) -> jax.Array:
@@ -64,12 +108,12 @@ def _past(values: jax.Array, order: int) -> jax.Array:
 
 def score(params: Params, spec: VarSpec, windows: Windows) -> Scores:
     """Score windows [B, T, D]; expected is the forecast of the last sample."""
-    expected = _past(windows.values, spec.order) @ params["forecast"]
-    observed = windows.mask[:, -1, :]
-    residual = windows.values[:, -1, :] - expected
-    signatures = step_signatures(params["forecast"])
-    squared, contributions = weighed(residual, observed, params["precision"], signatures)
-    return Scores(per_sensor(squared, residual.shape[1]), contributions, expected)
+    found = innovations(params["forecast"], windows)
+    squared, contributions = judged(
+        found, params["forecast"], params["precision"], params.get("slow_precision"), spec.memory_weight
+    )
+    expected = windows.values[:, -1, :] - found.residual[:, -1]
+    return Scores(per_sensor(squared, expected.shape[1]), contributions, expected)
 
 
 SCORER = Scorer("var", VarSpec, fit, score)

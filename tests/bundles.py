@@ -33,11 +33,17 @@ def random_bundle(sensors: int, length: int, hidden: int, block: int, seed: int 
         },
         "forecast": draw(3 * sensors, sensors),
         "precision": precision,
+        "slow_precision": precision,
         "share": jnp.float32(1.0),
     }
-    eye = jnp.eye(sensors, dtype=jnp.float32)
-    head = {"w": 1.0 + draw(sensors), "v": eye + 0.1 * draw(sensors, sensors), "r": jnp.float32(0.1)}
-    ocnn = autoencoder | {"root": precision} | head
+    features = 2 * sensors
+    head = {
+        "w": 1.0 + draw(features),
+        "v": jnp.eye(features, dtype=jnp.float32) + 0.1 * draw(features, features),
+        "r": jnp.float32(0.1),
+        "scale": jnp.float32(1.1),
+    }
+    ocnn = autoencoder | {"root": precision, "slow_root": precision} | head
     pca = {"index": precision, "model": 0.1 * precision, "mean": jnp.float32(sensors)}
     var = {"forecast": draw(VarSpec().order * sensors, sensors), "precision": precision}
     return Bundle(

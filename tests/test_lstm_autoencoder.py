@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from models import var
-from models.lstm import correction
-from models.lstm_autoencoder import LstmAutoencoderSpec, confirmed_share, cross_fitted, fit, past, score
+from models.cross_fitting import cross_fitted, fold_forecasts
+from models.innovations import linear_forecasts
+from models.lstm import corrections
+from models.lstm_autoencoder import LstmAutoencoderSpec, confirmed_share, fit, past, score
 from models.lstm_network import Autoencoder, Guess, pack, unpack
-from models.lstm_training import Linear, linear_forecasts, losses, split_in_time
+from models.lstm_training import Linear, losses, split_in_time
 from models.scorer import FitRefused, Windows, silent
 from models.var import VarSpec
 from tests.synthetic import as_windows, normal_rows
@@ -39,8 +41,8 @@ def random_weights(sensors: int, hidden: int, length: int, tail: int = 3):
 def test_the_feature_major_pass_agrees_with_flax(sensors, length, hidden, batch):
     network, variables = random_weights(sensors, hidden, length)
     values = jax.random.normal(jax.random.key(3), (batch, length, sensors))
-    reference = jax.jit(network.apply)(variables, values).corrections[:, -1]
-    np.testing.assert_allclose(jax.jit(correction)(pack(variables), values), reference, atol=1e-5)
+    reference = jax.jit(network.apply)(variables, values).corrections
+    np.testing.assert_allclose(jax.jit(corrections)(pack(variables), values), reference, atol=1e-5)
 
 
 def test_the_flax_network_is_the_lstm_of_the_textbook():
@@ -82,8 +84,11 @@ def test_the_last_sample_is_not_used_to_forecast_itself():
     _, variables = random_weights(3, 5, 6)
     values = jax.random.normal(jax.random.key(3), (4, 6, 3))
     moved = values.at[:, -1].add(5.0)
-    np.testing.assert_array_equal(correction(pack(variables), values), correction(pack(variables), moved))
-    assert float(jnp.min(jnp.abs(correction(pack(variables), values.at[:, -2].add(5.0) - values)))) > 0.0
+    weights = pack(variables)
+    np.testing.assert_array_equal(corrections(weights, values), corrections(weights, moved))
+    other = corrections(weights, values.at[:, -2].add(5.0))
+    assert float(jnp.min(jnp.abs((other - corrections(weights, values))[:, -1]))) > 0.0
+    np.testing.assert_array_equal(other[:, :-1], corrections(weights, values)[:, :-1])
 
 
 def test_linear_forecasts_at_all_samples_are_those_of_the_last_one_window_by_window():
@@ -112,7 +117,8 @@ def constant_correction(values: jax.Array, network_says: float):
     _, variables = random_weights(2, 3, values.shape[1])
     weights = pack(variables)
     encoder = jnp.zeros_like(weights.encoder).at[:, -1].set(5.0)  # every gate open
-    state = float(correction(weights._replace(encoder=encoder, forecast=jnp.ones((1, 3))), values)[0, 0])
+    open_gates = weights._replace(encoder=encoder, forecast=jnp.ones((1, 3)))
+    state = float(corrections(open_gates, values)[0, -1, 0])
     forecast = jnp.zeros((2, 3)).at[0].set(network_says / state)
     return weights._replace(encoder=encoder, forecast=forecast)
 
@@ -139,22 +145,28 @@ def test_what_chance_explains_is_not_kept():
 def test_cross_fitted_residuals_come_from_forecasts_of_the_other_folds():
     windows = as_windows(normal_rows(200, 1)[:, :2], 6)
     order, ridge, folds = 2, 0.1, 4
-    found = np.asarray(cross_fitted(windows, order, ridge, folds))
-    before, last = windows.values[:, -3:-1].reshape(-1, 4).astype(float), windows.values[:, -1].astype(float)
+    values = windows.values.astype(float)
+    every_third = slice(1, None, 3)
+    forecasts = fold_forecasts(windows, order, ridge, folds)
+    found = np.asarray(cross_fitted(forecasts, jnp.asarray(windows.values[every_third]), every_third))
+    before, last = values[:, -3:-1].reshape(-1, 4), values[:, -1]
     fold = np.arange(len(last)) * folds // len(last)
     for left_out in range(folds):
         x, y = before[fold != left_out], last[fold != left_out]
         linear = np.linalg.solve(x.T @ x + ridge * len(x) * np.eye(4), x.T @ y)
-        expected = (last - before @ linear)[fold == left_out]
-        np.testing.assert_allclose(found[fold == left_out], expected, atol=1e-4)
+        mine = values[every_third][fold[every_third] == left_out]
+        for at in range(2, 6):
+            expected = mine[:, at] - mine[:, at - 2 : at].reshape(-1, 4) @ linear
+            np.testing.assert_allclose(found[fold[every_third] == left_out][:, at - 2], expected, atol=1e-4)
 
 
 def test_untrained_it_is_the_linear_forecast():
     windows = as_windows(normal_rows(600, 1))
     spec = replace(SMALL, epochs=1, learning_rate=0.0)
-    linear = var.fit(jax.random.key(0), windows, VarSpec(spec.order, spec.ridge), silent).params
+    same = VarSpec(spec.order, spec.ridge, spec.memory_weight)
+    linear = var.fit(jax.random.key(0), windows, same, silent).params
     found = score(fit(jax.random.key(0), windows, spec, silent).params, spec, windows)
-    expected = var.score(linear, VarSpec(spec.order, spec.ridge), windows)
+    expected = var.score(linear, same, windows)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
 

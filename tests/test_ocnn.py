@@ -123,7 +123,7 @@ def test_training_moves_w_v_and_the_encoder(trained):
     pretrained, _, fitted = trained
     sensors = pretrained["precision"].shape[0]
     assert float(jnp.std(fitted.params["w"])) > 0.0
-    assert float(jnp.max(jnp.abs(fitted.params["v"] - jnp.eye(sensors)))) > 1e-4
+    assert float(jnp.max(jnp.abs(fitted.params["v"] - jnp.eye(2 * sensors)))) > 1e-4
     moved = fitted.params["weights"]["encoder"] - pretrained["weights"]["encoder"]
     assert float(jnp.max(jnp.abs(moved))) > 1e-4
 
