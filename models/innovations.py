@@ -18,6 +18,7 @@ Shape letters: B windows, T samples, L = T - p samples that have p samples befor
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -79,6 +80,7 @@ def newest(innovations: Innovations) -> Band:
     return Band(innovations.residual[:, -1], innovations.real[:, -1])
 
 
+@partial(jax.jit, static_argnums=1, inline=True)
 def summed(innovations: Innovations, weight: float) -> Band:
     """The sum z; a sensor counts where half of the weight that its window can have is real.
 

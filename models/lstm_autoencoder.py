@@ -130,8 +130,11 @@ def _linear(windows: Windows, spec: LstmAutoencoderSpec) -> dict[str, jax.Array]
 
 
 def _slow_precision(weights: LstmWeights, linear: jax.Array, windows: Windows, weight: float) -> jax.Array:
-    found = jax.jit(innovations)
-    return slow_precision([summed(found(weights, linear, chunk), weight) for chunk in in_chunks(windows)])
+    sums = [summed(_innovations(weights, linear, chunk), weight) for chunk in in_chunks(windows)]
+    return slow_precision(sums)
+
+
+_innovations = jax.jit(innovations)
 
 
 def confirmed_share(weights: LstmWeights, linear: Params, held: Windows) -> jax.Array:

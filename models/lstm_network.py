@@ -54,6 +54,7 @@ class Autoencoder(nn.Module):
         return Guess(corrections, nn.Dense(sensors, name="output")(decoded)[:, ::-1, :])
 
 
+@jax.jit
 def pack(variables: Mapping[str, Any]) -> LstmWeights:
     """The scoring layout of flax parameters."""
     tree = variables["params"]
@@ -67,6 +68,7 @@ def pack(variables: Mapping[str, Any]) -> LstmWeights:
     )
 
 
+@jax.jit
 def unpack(weights: LstmWeights) -> dict[str, Any]:
     """The flax parameters of the scoring layout; `pack` undoes it to the last bit."""
     hidden = weights.decoder_state.shape[1]

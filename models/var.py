@@ -57,15 +57,24 @@ def fit(rng: jax.Array, windows: Windows, spec: VarSpec, progress: Progress) -> 
     del rng
     tail = real_tail(windows, spec.order + 1)
     past, present = _past(tail, spec.order), tail[:, -1, :]
-    gram = past.T @ past + spec.ridge * past.shape[0] * jnp.eye(past.shape[1], dtype=past.dtype)
-    forecast = jax.scipy.linalg.solve(gram, past.T @ present, assume_a="pos")
-    residuals = present - past @ forecast
-    progress(1, 1, {"residual": float(jnp.mean(residuals**2))})
-    params = {"forecast": forecast, "precision": inverse(shrunk_covariance(residuals))}
+    forecast, precision, power = _regressed(past, present, jnp.float32(spec.ridge))
+    progress(1, 1, {"residual": float(power)})
+    params = {"forecast": forecast, "precision": precision}
     if spec.memory_weight < 1.0:
         sums = [summed(innovations(forecast, chunk), spec.memory_weight) for chunk in in_chunks(windows)]
         params["slow_precision"] = slow_precision(sums)
     return Fitted(params, {})
+
+
+@jax.jit
+def _regressed(
+    past: jax.Array, present: jax.Array, ridge: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Coefficients [p D, D] of the ridge regression, its residuals' inverse covariance [D, D], mean square []."""
+    gram = past.T @ past + ridge * past.shape[0] * jnp.eye(past.shape[1], dtype=past.dtype)
+    forecast = jax.scipy.linalg.solve(gram, past.T @ present, assume_a="pos")
+    residuals = present - past @ forecast
+    return forecast, inverse(shrunk_covariance(residuals)), jnp.mean(residuals**2)
 
 
 def in_chunks(windows: Windows, size: int = 1024) -> Iterator[Windows]:
@@ -89,7 +98,12 @@ def slow_precision(sums: list[Band]) -> jax.Array:
             f"window in all {value.shape[1]} sensors, expected at least {2 * value.shape[1]}; hint: leave out the "
             "sensors that are often missing"
         )
-    return inverse(shrunk_covariance(jnp.asarray(value[whole])))
+    return _inverse_covariance(value[whole])
+
+
+@jax.jit
+def _inverse_covariance(rows: jax.Array) -> jax.Array:
+    return inverse(shrunk_covariance(rows))
 
 
 @jax.jit

@@ -173,6 +173,9 @@ class Calibration(Section, frozen=True):
         budget: false incidents per asset and week, under `alerting`'s delays. Training converts it to the nu of the
             combined ratio's limit; where the history is too short for that, the limit stays at `nu` and the threshold
             is called UNCALIBRATED. null: `nu` is what is asked.
+        extrapolate: where the calibration scores are worth fewer than 1 / nu independent ones, move the limit out along
+            their tail to where nu is expected; the threshold stays UNCALIBRATED and is marked EXTRAPOLATED. false: the
+            order statistic alone, which so few scores exceed too often.
     """
 
     nu: float = 0.01
@@ -181,6 +184,7 @@ class Calibration(Section, frozen=True):
     holdout: float = 0.4
     enough: float = 16.0
     budget: float | None = None
+    extrapolate: bool = True
 
 
 class Tracking(Section, frozen=True):

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.signal import lfilter
 
 from monitor.thresholds.threshold import (
     ThresholdRefused,
     autocorrelation_time,
+    beyond,
     bootstrap_interval,
     estimate,
     nu_quantile,
@@ -241,3 +243,36 @@ def test_ranks_of_further_normal_scores_are_uniform():
     rng = np.random.default_rng(11)
     ranks = rank(np.sort(rng.gumbel(size=20_000)), rng.gumbel(size=2000))
     assert stats.kstest(ranks, "uniform").pvalue > 0.01
+
+
+def test_where_the_scores_resolve_nu_nothing_is_extrapolated():
+    scores = np.random.default_rng(0).exponential(size=5000)
+    assert beyond(scores, 0.01, independent=99.0) == 0.0
+    assert beyond(scores, 0.01, independent=98.0) > 0.0
+    found = estimate(scores, 0.01, rng=np.random.default_rng(1), extrapolate=True)
+    assert not found.extrapolated
+    assert found.threshold == nu_quantile(scores, 0.01)
+
+
+def test_the_tail_is_followed_from_what_the_scores_resolve_to_nu():
+    scores = np.random.default_rng(0).exponential(scale=2.0, size=200_000)
+    # an exponential tail of scale 2 falls from 1/20 to 1/100 within 2 log 5
+    assert beyond(scores, 0.01, independent=19.0) == pytest.approx(2.0 * math.log(5.0), rel=0.02)
+
+
+def test_an_extrapolated_limit_of_a_short_smoothed_history_is_exceeded_less_too_often():
+    rng, weight, nu = np.random.default_rng(5), 0.1, 0.01
+
+    def smoothed(n: int) -> np.ndarray:
+        return lfilter([weight], [1.0, weight - 1.0], rng.standard_normal(n + 200))[200:]
+
+    new, plain, moved = smoothed(200_000), [], []
+    for _ in range(60):
+        scores = smoothed(400)
+        for rates, extrapolate in ((plain, False), (moved, True)):
+            found = estimate(scores, nu, rng=np.random.default_rng(1), extrapolate=extrapolate)
+            assert found.extrapolated is extrapolate
+            assert found.label == "UNCALIBRATED"
+            rates.append(np.mean(new > found.threshold))
+    assert np.mean(plain) > 2.0 * nu
+    assert 0.4 * nu < np.mean(moved) < 1.6 * nu

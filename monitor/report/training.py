@@ -135,6 +135,8 @@ def _verdict(estimate: Estimate) -> Markup:
         f"{worth}: too few for nu = {estimate.nu:g}. Missing are about {estimate.missing:,} more scores "
         "of normal operation, at the autocorrelation seen. Until then the false-alarm rate is a guess."
     )
+    if estimate.extrapolated:
+        missing += " The limit lies beyond what these scores resolve: it is EXTRAPOLATED along their tail."
     return tag("p", missing, class_="note")
 
 

@@ -7,6 +7,9 @@ Scores of overlapping, smoothed windows are not exchangeable: then the guarantee
 / tau says roughly how many independent scores the n are worth (tau: Sokal, "Monte Carlo Methods in
 Statistical Mechanics", 1997; the interval by moving blocks: Kuensch, Annals of Statistics 17, 1989).
 
+n_eff independent scores resolve no probability below 1 / (n_eff + 1): it is that of exceeding the largest of them.
+Where nu is smaller, the limit can be moved out along the tail of the scores (`beyond`): it is then extrapolated.
+
 Everything here is pure: no clock, no state, the random generator is an argument.
 """
 
@@ -32,6 +35,8 @@ _WHOLE_RUNS = 8
 """From this many runs on, whole runs are resampled; of fewer, too few different resamples could be made."""
 _RESAMPLES = 400
 _COVERAGE = 0.95
+_TAIL = 0.15
+"""The upper share of the scores whose mean excess is taken for the tail's: enough of them to have one."""
 
 
 class ThresholdRefused(ValueError):  # noqa: N818 - names what happened, as the training report does
@@ -49,7 +54,7 @@ class Estimate(Struct, frozen=True, kw_only=True):
         median: of the scores; ratio 0.
         threshold: the nu-quantile; ratio 1.
         low: lower end of the threshold's 95 % bootstrap interval.
-        high: upper end; at most the largest score seen, because nothing is extrapolated.
+        high: upper end; at most the largest score seen, or as far beyond it as the threshold was moved out.
         enough: n_eff * nu reached what was asked; only then is the threshold called calibrated.
         missing: further scores needed to reach it, at this tau; 0 if enough.
         smallest_p: the smallest p-value that n scores can give, 1 / (n + 1).
@@ -57,6 +62,7 @@ class Estimate(Struct, frozen=True, kw_only=True):
         start_ns: window end of the first score, ns since the epoch.
         end_ns: window end of the last score.
         label: 'CALIBRATED' if enough, else 'UNCALIBRATED'.
+        extrapolated: the threshold lies beyond what the scores resolve; never where it is calibrated.
     """
 
     nu: float
@@ -74,6 +80,7 @@ class Estimate(Struct, frozen=True, kw_only=True):
     start_ns: int
     end_ns: int
     label: Literal["CALIBRATED", "UNCALIBRATED"]
+    extrapolated: bool = False
 
 
 def smallest_sample(nu: float) -> int:
@@ -191,12 +198,37 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def beyond(scores: ArrayLike, nu: float, independent: float) -> float:
+    """How far the nu-quantile lies beyond the order statistic that scores give, where they do not resolve nu.
+
+    What the rule takes from n scores that are worth ``independent`` < 1 / nu - 1 of them is about the largest of
+    those: a further score exceeds it with probability p = 1 / (independent + 1), not nu. Along an exponential tail
+    (a generalised Pareto one of shape 0: from so few excesses a shape cannot be told; Coles, "An Introduction to
+    Statistical Modeling of Extreme Values", 2001, ch. 4) nu lies ``mean excess x log(p / nu)`` further out.
+
+    Args:
+        scores: [n] finite calibration scores, any order.
+        nu: as in `nu_quantile`.
+        independent: scores that they are worth, for the level of the scores as well as for single exceedances.
+
+    Returns:
+        0 where nu is resolved.
+    """
+    values, resolved = _finite(scores), 1.0 / (independent + 1.0)
+    if resolved <= nu:
+        return 0.0
+    start = float(np.quantile(values, 1.0 - _TAIL))
+    over = values[values > start]
+    return float(np.mean(over - start)) * math.log(resolved / nu) if len(over) else 0.0
+
+
 def estimate(
     scores: ArrayLike,
     nu: float,
     *,
     rng: np.random.Generator,
     enough: float = 16.0,
+    extrapolate: bool = False,
     runs: Sequence[int] | None = None,
     source: str = "",
     start_ns: int = 0,
@@ -209,6 +241,7 @@ def estimate(
         nu: fraction of normal scores allowed over the threshold.
         rng: source of the bootstrap.
         enough: n_eff * nu must reach this to be called calibrated (16: the realised rate is known to 25 %).
+        extrapolate: move the limit out where the scores do not resolve nu, see `beyond`.
         runs: lengths of the contiguous runs (batches, or stretches between gaps); default: one run.
         source: where the scores came from, for people.
         start_ns: window end of the first score, ns since the epoch.
@@ -223,15 +256,18 @@ def estimate(
     tau = autocorrelation_time(values > threshold, runs)
     low, high = bootstrap_interval(values, nu, tau=tau, runs=runs, rng=rng)
     missing = max(0, required(nu, tau, enough) - len(values))
+    further = 0.0
+    if extrapolate and missing:
+        further = beyond(values, nu, len(values) / max(tau, autocorrelation_time(values, runs)))
     return Estimate(
         nu=nu,
         n=len(values),
         tau=tau,
         n_eff=len(values) / tau,
         median=median,
-        threshold=threshold,
-        low=low,
-        high=high,
+        threshold=threshold + further,
+        low=low + further,
+        high=high + further,
         enough=missing == 0,
         missing=missing,
         smallest_p=1.0 / (len(values) + 1),
@@ -239,6 +275,7 @@ def estimate(
         start_ns=start_ns,
         end_ns=end_ns,
         label="CALIBRATED" if missing == 0 else "UNCALIBRATED",
+        extrapolated=further > 0.0,
     )
 
 

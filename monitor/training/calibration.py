@@ -137,7 +137,14 @@ def _calibrated(asset_class: AssetClass, ratios: _Ratios, names: Sequence[str]) 
     steady = ages.steady(smooth, age)
     budget = converted(asset_class, Calm(limit.row, limit.end, steady, ratios.share))
     nu = settings.nu if budget is None else budget.nu
-    overall = _estimate(asset_class, nu, steady, limit, f"{ratios.source} combined, smoothed ratios")
+    overall = _estimate(
+        asset_class,
+        nu,
+        steady,
+        limit,
+        f"{ratios.source} combined, smoothed ratios",
+        extrapolate=settings.extrapolate and budget is None,
+    )
     overall = overall if budget is None else judged(overall, budget)
     final = ratio(steady, overall.median, overall.threshold)
     scales = ratios.scales._replace(
@@ -235,7 +242,13 @@ def _scorer_limits(
 
 
 def _estimate(
-    asset_class: AssetClass, nu: float, scores: NDArray[np.float64], scored: Scored, source: str
+    asset_class: AssetClass,
+    nu: float,
+    scores: NDArray[np.float64],
+    scored: Scored,
+    source: str,
+    *,
+    extrapolate: bool = False,
 ) -> Estimate:
     settings = asset_class.calibration
     return estimate(
@@ -243,6 +256,7 @@ def _estimate(
         nu,
         rng=np.random.default_rng(asset_class.scoring.seed),
         enough=settings.enough,
+        extrapolate=extrapolate,
         runs=_runs(scored),
         source=source,
         start_ns=int(scored.end.min()),

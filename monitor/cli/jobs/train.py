@@ -196,7 +196,7 @@ def _tell_one(name: str, trained: Trained, folder: Path) -> None:
     click.echo(f"{name}: bundle {trained.bundle.id[:12]} written to {folder}")
     click.echo(
         f"  {e.label}: nu {e.nu:g} from {e.n} held-out windows ({e.n_eff:.0f} independent, tau {e.tau:.1f}); "
-        f"limit {e.threshold:.4g} [{e.low:.4g}, {e.high:.4g}]"
+        f"limit {e.threshold:.4g} [{e.low:.4g}, {e.high:.4g}]{', EXTRAPOLATED' if e.extrapolated else ''}"
     )
     for line in budget_text(trained.budget) if trained.budget else ():
         click.echo(f"  {line}")
