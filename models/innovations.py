@@ -28,10 +28,17 @@ from models.residuals import Weighed, step_signatures, weighed_together
 
 
 class Innovations(NamedTuple):
-    """One-step residuals of a window's samples, and which of them are real; both [B, L, D]."""
+    """One-step residuals of a window's samples.
+
+    Attributes:
+        residual: [B, L, D].
+        real: [B, L, D] bool: the sample is real, and no row that its forecast rests on is padding.
+        present: [B, D] bool: the last sample is real, whatever stands before it.
+    """
 
     residual: jax.Array
     real: jax.Array
+    present: jax.Array
 
 
 class Band(NamedTuple):
@@ -57,32 +64,30 @@ def linear_forecasts(forecast: jax.Array, values: jax.Array) -> jax.Array:
     return sum(parts, start=jnp.zeros((), values.dtype))
 
 
-def real_residuals(mask: jax.Array, order: int) -> jax.Array:
-    """Which residuals are real: the sample is, and no row that its forecast rests on is padding.
-
-    The newest sample is judged whatever stands before it.
+def innovations(residual: jax.Array, mask: jax.Array) -> Innovations:
+    """Residuals with what is real of them.
 
     Args:
+        residual: [B, L, D].
         mask: [B, T, D] bool, True where a reading stands.
-        order: p.
-
-    Returns:
-        [B, L, D] bool.
     """
     row = jnp.any(mask, axis=2)  # [B, T]
-    count = mask.shape[1] - order
+    count = residual.shape[1]
+    order = mask.shape[1] - count
     whole = jnp.stack([jnp.all(row[:, at : at + order + 1], axis=1) for at in range(count)], axis=1)
-    return mask[:, order:] & whole.at[:, -1].set(True)[:, :, None]
+    return Innovations(residual, mask[:, order:] & whole[:, :, None], mask[:, -1])
 
 
 def newest(innovations: Innovations) -> Band:
-    """The last residual alone."""
-    return Band(innovations.residual[:, -1], innovations.real[:, -1])
+    """The last residual alone; in a window's first samples the padding stands for its past, at the mean."""
+    return Band(innovations.residual[:, -1], innovations.present)
 
 
 @partial(jax.jit, static_argnums=1, inline=True)
 def summed(innovations: Innovations, weight: float) -> Band:
     """The sum z; a sensor counts where half of the weight that its window can have is real.
+
+    None counts in a window that is too young for a residual with a past of its own.
 
     Args:
         innovations: of windows.

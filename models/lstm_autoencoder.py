@@ -22,7 +22,8 @@ import jax.numpy as jnp
 
 from models import var
 from models.covariance import root
-from models.innovations import Innovations, judged, linear_forecasts, real_residuals, summed
+from models.innovations import Innovations, judged, linear_forecasts, summed
+from models.innovations import innovations as innovations_of
 from models.lstm import LstmWeights, corrections
 from models.residuals import per_sensor
 from models.scorer import Fitted, Params, Progress, Scorer, Scores, Windows, silent
@@ -71,7 +72,7 @@ def innovations(weights: LstmWeights, linear: jax.Array, windows: Windows) -> In
     """Forecast errors at all samples of windows [B, T, D] that have p before them; linear [p D, D]."""
     order = linear.shape[0] // linear.shape[1]
     expected = linear_forecasts(linear, windows.values) + corrections(weights, windows.values)[:, order:]
-    return Innovations(windows.values[:, order:] - expected, real_residuals(windows.mask, order))
+    return innovations_of(windows.values[:, order:] - expected, windows.mask)
 
 
 def past(values: jax.Array, linear: jax.Array) -> jax.Array:

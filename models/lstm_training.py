@@ -16,6 +16,9 @@ from models.innovations import linear_forecasts
 from models.lstm_network import Autoencoder, Guess
 from models.scorer import FitRefused, Progress, Windows
 
+_BEGUN_LATER = 0.25
+"""Share of the windows of a gradient step that begin later than their first sample."""
+
 
 @dataclass(frozen=True)
 class TrainingPlan:
@@ -182,7 +185,7 @@ def _epoch(
     drops = jax.random.split(key_drop, steps)
 
     def loss(variables: Any, pick: jax.Array, drop: jax.Array) -> jax.Array:
-        windows = take(data, pick)
+        windows = some_begun_later(drop, take(data, pick))
         guess: Any = network.apply(variables, windows.values, training=True, rngs={"dropout": drop})
         return _total(plan, losses(guess, linear, windows))
 
@@ -212,6 +215,20 @@ def _total(plan: TrainingPlan, each: Losses) -> jax.Array:
 def take(windows: Windows, pick: jax.Array) -> Windows:
     """Some of the windows."""
     return Windows(windows.values[pick], windows.mask[pick])
+
+
+def some_begun_later(key: jax.Array, windows: Windows) -> Windows:
+    """The same windows [B, T, D], in a quarter of them padding up to any sample but the last.
+
+    A network that has seen padding only where batches begin takes a stream that begins in the middle of one, after a
+    restart or a gap, for the beginning of a batch.
+    """
+    key_which, key_where = jax.random.split(key)
+    count, length, _ = windows.values.shape
+    which = jax.random.bernoulli(key_which, _BEGUN_LATER, (count,))
+    first = jnp.where(which, jax.random.randint(key_where, (count,), 0, length), 0)
+    there = (jnp.arange(length)[None, :] >= first[:, None])[:, :, None]
+    return Windows(jnp.where(there, windows.values, 0.0), windows.mask & there)
 
 
 def spread(windows: Windows, most: int) -> Windows:

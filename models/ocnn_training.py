@@ -13,11 +13,11 @@ import optax
 
 from models.covariance import root
 from models.cross_fitting import cross_fitted, fold_forecasts
-from models.innovations import Innovations, real_residuals
+from models.innovations import innovations
 from models.lstm import LstmWeights, corrections
 from models.lstm_autoencoder import confirmed_share
 from models.lstm_network import Autoencoder, pack, unpack
-from models.lstm_training import Linear, losses, on_device, parts_in_time, take
+from models.lstm_training import Linear, losses, on_device, parts_in_time, some_begun_later, take
 from models.ocnn import OcnnSpec, Whitening, closeness, refuse_collapse, whitened
 from models.ocnn_head import ACTIVATIONS, Head, ocnn_loss, respond, solve_w, theorem1_r
 from models.scorer import Fitted, Params, Progress, Windows
@@ -121,8 +121,8 @@ def _errors(spec: OcnnSpec, by: Whitening, weights: LstmWeights, data: _Data) ->
 
 def _whitened(spec: OcnnSpec, by: Whitening, data: _Data, added: jax.Array) -> jax.Array:
     order = added.shape[1] - data.residual.shape[1]
-    real = real_residuals(data.windows.mask, order)
-    return whitened(Innovations(data.residual - added[:, order:], real), by, spec.memory_weight)
+    found = innovations(data.residual - added[:, order:], data.windows.mask)
+    return whitened(found, by, spec.memory_weight)
 
 
 def _hidden(spec: OcnnSpec, fixed: _Fixed, weights: LstmWeights, v: jax.Array, data: _Data) -> jax.Array:
@@ -188,19 +188,25 @@ def _epoch(
 ) -> tuple[Trainable, Any]:
     """Gradient steps on w >= 0, V and the autoencoder with r fixed, in one scan."""
     count, optimiser = data.residual.shape[0], _optimiser(spec)
-    picks = jax.random.randint(key, (max(1, count // spec.batch), spec.batch), 0, count)
+    key_pick, key_begin = jax.random.split(key)
+    picks = jax.random.randint(key_pick, (max(1, count // spec.batch), spec.batch), 0, count)
+    begins = jax.random.split(key_begin, len(picks))
     objective = partial(_objective, spec, network, fixed, r)
 
-    def step(carry: tuple[Trainable, Any], pick: jax.Array) -> tuple[tuple[Trainable, Any], None]:
+    def step(
+        carry: tuple[Trainable, Any], drawn: tuple[jax.Array, jax.Array]
+    ) -> tuple[tuple[Trainable, Any], None]:
         trainable, state = carry
-        gradient = jax.grad(objective)(trainable, _Data(take(data.windows, pick), data.residual[pick]))
+        pick, begin = drawn
+        windows = some_begun_later(begin, take(data.windows, pick))
+        gradient = jax.grad(objective)(trainable, _Data(windows, data.residual[pick]))
         with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer count
             updates, state = optimiser.update(gradient, state, trainable)
         moved: Any = optax.apply_updates(trainable, updates)
         head = Head(jax.nn.relu(moved.head.w), moved.head.v)
         return (Trainable(head, moved.variables), state), None
 
-    return jax.lax.scan(step, (trainable, state), picks)[0]
+    return jax.lax.scan(step, (trainable, state), (picks, begins))[0]
 
 
 def _objective(

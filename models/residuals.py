@@ -34,14 +34,19 @@ class Weighed(NamedTuple):
     signatures: jax.Array
 
 
-def weighed(residual: jax.Array, real: jax.Array, precision: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """`weighed_together` of one set, in which each sensor shows only in its own residual."""
-    alone = jnp.eye(precision.shape[0], dtype=precision.dtype)[None]
-    return weighed_together([Weighed(residual, real, precision, alone)])
+def weighed(
+    residual: jax.Array, real: jax.Array, precision: jax.Array, signatures: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """`weighed_together` of one set; without signatures each sensor shows only in its own residual."""
+    if signatures is None:
+        signatures = jnp.eye(precision.shape[0], dtype=precision.dtype)[None]
+    return weighed_together([Weighed(residual, real, precision, signatures)])
 
 
 def weighed_together(parts: Sequence[Weighed]) -> tuple[jax.Array, jax.Array]:
     """Distance of residuals from zero, marginal over what is not real; the mean of several sets.
+
+    A set of which nothing is real in a window does not count there.
 
     Args:
         parts: sets of residuals of the same B windows. The k-th signatures of all belong together: they are what
@@ -51,7 +56,8 @@ def weighed_together(parts: Sequence[Weighed]) -> tuple[jax.Array, jax.Array]:
         Squared distance [B], on the scale of distances over all sensors, and contributions [B, D] >= 0: the
         largest fall of the squared distance by a correction along one of the sensor's signatures.
     """
-    distance, along, power, real = jnp.float32(0.0), jnp.float32(0.0), jnp.float32(0.0), jnp.bool_(False)
+    distance, along, power = jnp.float32(0.0), jnp.float32(0.0), jnp.float32(0.0)
+    real, count = jnp.bool_(False), jnp.float32(0.0)
     for part in parts:
         filled = fill(part.precision, part.residual, part.real)
         pulled = filled @ part.precision  # 0 where masked: what was filled in is what the others let expect
@@ -59,8 +65,10 @@ def weighed_together(parts: Sequence[Weighed]) -> tuple[jax.Array, jax.Array]:
         along += jnp.einsum("bi,kij->kbj", pulled, part.signatures)
         power += _power(part.precision, part.signatures, part.real)
         real |= part.real
+        count += jnp.any(part.real, axis=1).astype(jnp.float32)
+    count = jnp.maximum(count, 1.0)
     falls = jnp.max(along**2 / jnp.maximum(power, 1e-12), axis=0)
-    return distance / len(parts), jnp.where(real, falls, 0.0) / len(parts)
+    return distance / count, jnp.where(real, falls, 0.0) / count[:, None]
 
 
 def _power(precision: jax.Array, signatures: jax.Array, real: jax.Array) -> jax.Array:

@@ -17,7 +17,8 @@ import numpy as np
 
 from models.covariance import inverse, shrunk_covariance
 from models.fitting import real_tail
-from models.innovations import Band, Innovations, judged, linear_forecasts, real_residuals, summed
+from models.innovations import Band, Innovations, judged, linear_forecasts, summed
+from models.innovations import innovations as innovations_of
 from models.residuals import per_sensor
 from models.scorer import FitRefused, Fitted, Params, Progress, Scorer, Scores, Windows
 
@@ -111,7 +112,7 @@ def innovations(forecast: jax.Array, windows: Windows) -> Innovations:
     """One-step residuals of a linear forecast [p D, D] at all samples of windows that have p before them."""
     order = forecast.shape[0] // forecast.shape[1]
     left = windows.values[:, order:] - linear_forecasts(forecast, windows.values)
-    return Innovations(left, real_residuals(windows.mask, order))
+    return innovations_of(left, windows.mask)
 
 
 def _past(values: jax.Array, order: int) -> jax.Array:

@@ -11,7 +11,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from models import var
-from models.innovations import Innovations, newest, onset_signatures, real_residuals, summed
+from models.innovations import Innovations, innovations, newest, onset_signatures, summed
 from models.residuals import Weighed, weighed_together
 from models.scorer import FitRefused, Windows, silent
 from models.var import VarSpec
@@ -22,7 +22,11 @@ SPEC = VarSpec(order=ORDER, memory_weight=WEIGHT)
 
 
 def whole(residual: np.ndarray) -> Innovations:
-    return Innovations(jnp.asarray(residual, jnp.float32), jnp.ones(residual.shape, bool))
+    return as_real(residual, np.ones(residual.shape, bool))
+
+
+def as_real(residual: np.ndarray, real: np.ndarray) -> Innovations:
+    return Innovations(jnp.asarray(residual, jnp.float32), jnp.asarray(real), jnp.asarray(real[:, -1]))
 
 
 def test_the_sum_is_that_of_a_loop_and_has_the_variance_of_white_residuals():
@@ -40,7 +44,7 @@ def test_masked_residuals_are_left_out_of_the_sum_and_its_variance_stays():
     residual = np.random.default_rng(2).normal(size=(100_000, 4, 2))
     real = np.ones(residual.shape, bool)
     real[:, 1, 0] = False
-    found = summed(Innovations(jnp.asarray(residual, jnp.float32), jnp.asarray(real)), WEIGHT)
+    found = summed(as_real(residual, real), WEIGHT)
     weights = np.array([(1 - WEIGHT) ** 3, 0.0, 1 - WEIGHT, 1.0])
     expected = residual[:, :, 0] @ weights / np.sqrt(weights @ weights)
     np.testing.assert_allclose(found.value[:, 0], expected, rtol=1e-4, atol=1e-5)
@@ -52,7 +56,7 @@ def test_a_sensor_counts_where_half_of_the_weight_that_its_window_can_have_is_re
     real[0, 3, 0] = False  # the newest: 1 of 1 + .7 + .49 + .343 = 2.533
     real[1, 2:, 0] = False  # 1.7 of 2.533
     real[2, :3] = False  # a young window: only the newest has a past
-    found = summed(Innovations(jnp.ones((3, 4, 2)), jnp.asarray(real)), WEIGHT)
+    found = summed(as_real(np.ones((3, 4, 2)), real), WEIGHT)
     assert found.real.tolist() == [[True, True], [False, True], [True, True]]
 
 
@@ -60,15 +64,23 @@ def test_a_residual_is_real_where_the_sample_is_and_no_row_of_its_past_is_paddin
     mask = np.ones((2, 5, 2), bool)
     mask[0, :2] = False  # padding
     mask[1, 3, 1] = False  # one sensor, once
-    found = np.asarray(real_residuals(jnp.asarray(mask), 2))  # of the samples 2, 3, 4
-    assert found[0].tolist() == [[False, False], [False, False], [True, True]]
-    assert found[1].tolist() == [[True, True], [True, False], [True, True]]
+    found = innovations(jnp.ones((2, 3, 2)), jnp.asarray(mask))  # of the samples 2, 3, 4
+    assert found.real[0].tolist() == [[False, False], [False, False], [True, True]]
+    assert found.real[1].tolist() == [[True, True], [True, False], [True, True]]
 
 
-def test_the_newest_residual_is_judged_whatever_stands_before_it():
+def test_in_a_window_too_young_for_a_past_the_newest_residual_alone_is_judged():
     mask = np.zeros((1, 5, 2), bool)
     mask[0, 3:] = True
-    assert newest(Innovations(jnp.ones((1, 3, 2)), real_residuals(jnp.asarray(mask), 2))).real.all()
+    found = innovations(jnp.full((1, 3, 2), 2.0), jnp.asarray(mask))
+    fast, slow = newest(found), summed(found, WEIGHT)
+    assert fast.real.all()
+    assert not slow.real.any()
+    eye = jnp.eye(2)
+    parts = [Weighed(band.value, band.real, eye, eye[None]) for band in (fast, slow)]
+    distance, contributions = weighed_together(parts)
+    assert float(distance[0]) == pytest.approx(8.0)
+    np.testing.assert_allclose(contributions[0], [4.0, 4.0], rtol=1e-5)
 
 
 def test_signatures_are_what_a_step_in_a_sensor_leaves_in_the_residuals():
