@@ -27,9 +27,14 @@ def shrunk_covariance(rows: jax.Array) -> jax.Array:
         under a thousandth of the mean one. More shrinkage makes held-out normal rows less likely (one-step
         residuals of 52 sensors in 400 rows: least at 0.5 %), and hides faults that break a tie between sensors.
     """
-    count, sensors = rows.shape
+    return shrunk(rows, 0.1 * rows.shape[1] / rows.shape[0])
+
+
+def shrunk(rows: jax.Array, share: float) -> jax.Array:
+    """As `shrunk_covariance`, but off-diagonal entries lose the share max(1 %, ``share``), at most all."""
+    count = rows.shape[0]
     moments = rows.T @ rows / count
-    share = min(1.0, max(_SHRINK, 0.1 * sensors / count))
+    share = min(1.0, max(_SHRINK, share))
     diagonal = jnp.diagonal(moments)
     floor = _FLOOR * jnp.mean(diagonal) + _TINY
     return (1.0 - share) * moments + jnp.diag(

@@ -132,7 +132,7 @@ def _linear(windows: Windows, spec: LstmAutoencoderSpec) -> dict[str, jax.Array]
 
 def _slow_precision(weights: LstmWeights, linear: jax.Array, windows: Windows, weight: float) -> jax.Array:
     sums = [summed(_innovations(weights, linear, chunk), weight) for chunk in in_chunks(windows)]
-    return slow_precision(sums)
+    return slow_precision(sums, weight)
 
 
 _innovations = jax.jit(innovations)

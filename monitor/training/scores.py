@@ -2,9 +2,10 @@
 
 Out-of-fold scores come from models of fewer rows than the bundle's, and from several of them. Each fold's scores
 are therefore put on the bundle's scale by what both models say of the rows that they were fitted to, and the
-factor by which they lie wider than those is reduced to what it is for a fit to all rows. For distances of residuals,
-with p parameters fitted to n rows, it is near 1 / (1 - p / n) (generalised cross-validation: Craven & Wahba,
-Numerische Mathematik 31, 1979), so that what is seen at n (K - 1) / K rows tells p, and p what it will be at n.
+factor by which they lie wider than those is reduced to what it is for a fit to all rows. With p
+parameters fitted to n rows, new residuals are as (1 + p / n) / (1 - p / n) to fitted ones (final prediction error:
+Akaike, Annals of the Institute of Statistical Mathematics 21, 1969), so that what is seen at n (K - 1) / K rows tells p,
+and p what it will be at n.
 Everything is read off the scores, from location and spread, and does not change if a score is shifted or stretched.
 
 Scores of one model per fold against new ones of another model are the setting of cross-conformal prediction and
@@ -152,8 +153,9 @@ def _on_full_scale(
 
 def _optimism(factor: NDArray[np.float64], share: float) -> NDArray[np.float64]:
     """The factor [S] by which new scores lie wider than fitted ones, of a fit to 1 / share as many rows."""
-    parameters = 1.0 - 1.0 / np.maximum(factor, 1.0)  # p / n of the fold models
-    return np.where(factor > 1.0, 1.0 / (1.0 - share * parameters), factor**share)
+    above = np.maximum(factor, 1.0)
+    parameters = share * (above - 1.0) / (above + 1.0)  # p / n of the fold models, and at the full fit's n
+    return np.where(factor > 1.0, (1.0 + parameters) / (1.0 - parameters), factor**share)
 
 
 def _in_sample(program: Program, windows: Windows) -> NDArray[np.float64]:
