@@ -98,7 +98,7 @@ class Bundle:
 
     def to_files(self) -> dict[str, bytes]:
         """The two files by name; equal bundles give equal bytes."""
-        tensors = {name: np.ascontiguousarray(array) for name, array in self._arrays().items()}
+        tensors = {name: np.asarray(array, order="C") for name, array in self._arrays().items()}
         packed = safetensors.numpy.save(dict(sorted(tensors.items())))
         manifest = {
             "format": FORMAT,

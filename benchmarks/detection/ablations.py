@@ -23,8 +23,11 @@ from models.scorer import Fitted, Params, Progress, Scorer, Scores, Windows
 _DATA_SETS: Final = ("skab", "tep")
 
 CONTENDERS: Final = (
+    Contender("pca", {"pca": {}}, False),
     Contender("var", {"var": {}}, False),
+    Contender("var, two bands", {"var": {"memory_weight": 0.2}}, False),
     Contender("lstm_autoencoder", {"lstm_autoencoder": {}}, True),
+    Contender("lstm_autoencoder, newest error alone", {"lstm_autoencoder": {"memory_weight": 1.0}}, True),
     Contender("lstm_autoencoder, no decoder", {"lstm_autoencoder": {"reconstruction_weight": 0.0}}, True),
     Contender(
         "lstm_autoencoder, linear only", {"lstm_autoencoder": {"learning_rate": 0.0, "epochs": 1}}, True
@@ -32,6 +35,7 @@ CONTENDERS: Final = (
     Contender("ocnn", {"ocnn": {}}, True),
     Contender("same features, w = 1", {"ocnn_w1": {}}, True),
     Contender("same features, sum of squares", {"ocnn_squares": {}}, True),
+    Contender("ocnn, newest error alone", {"ocnn": {"memory_weight": 1.0}}, True),
     Contender("ocnn, encoder frozen", {"ocnn": {"encoder_learning_rate": 0.0}}, True),
     Contender("ocnn, w alone", {"ocnn": {"encoder_learning_rate": 0.0, "head_learning_rate": 0.0}}, True),
     Contender("ocnn as printed (sigmoid, z-scores)", {"ocnn_as_printed": {}}, True),
