@@ -229,6 +229,7 @@ def estimate(
     rng: np.random.Generator,
     enough: float = 16.0,
     extrapolate: bool = False,
+    least_tau: float = 1.0,
     runs: Sequence[int] | None = None,
     source: str = "",
     start_ns: int = 0,
@@ -242,6 +243,8 @@ def estimate(
         rng: source of the bootstrap.
         enough: n_eff * nu must reach this to be called calibrated (16: the realised rate is known to 25 %).
         extrapolate: move the limit out where the scores do not resolve nu, see `beyond`.
+        least_tau: autocorrelation time that the scores have for sure, which few scores cannot show: 2 / w - 1 for an
+            average of weight w. It counts for the extrapolation only.
         runs: lengths of the contiguous runs (batches, or stretches between gaps); default: one run.
         source: where the scores came from, for people.
         start_ns: window end of the first score, ns since the epoch.
@@ -258,7 +261,8 @@ def estimate(
     missing = max(0, required(nu, tau, enough) - len(values))
     further = 0.0
     if extrapolate and missing:
-        further = beyond(values, nu, len(values) / max(tau, autocorrelation_time(values, runs)))
+        longest = max(tau, autocorrelation_time(values, runs), least_tau)
+        further = beyond(values, nu, len(values) / longest)
     return Estimate(
         nu=nu,
         n=len(values),

@@ -107,25 +107,21 @@ def from_parts(asset_class: AssetClass, scale: Scored, limit: Scored, evidence: 
 
 
 def from_folds(asset_class: AssetClass, scored: Scored, evidence: Evidence) -> Calibrated:
-    """Scales and limit from out-of-fold scores, cross-fitted.
+    """Scales and limit from the same out-of-fold scores.
 
-    Live, all of them set the scorers' scales. But a fold's ratios, which set the limit, are on the scale of the
-    other folds' scores: they fitted neither models nor scales.
+    No score comes from a model that knew its window. The scales are two numbers per scorer, an affine map: of one
+    scorer's they leave the final limit as it is, of several they decide which speaks louder. With scales from the other
+    folds only, a disturbed fold would be measured by quiet ones and they by it, and the limit would hold the product of
+    both.
 
     Raises:
         ThresholdRefused: too few windows for nu, or scores that hardly differ.
     """
     scales = _with_masks(asset_class, _scorer_scales(asset_class, scored), scored, evidence)
-    limit_ratios = np.empty(scored.score.shape)
-    for fold in np.unique(scored.fold):
-        mine = scored.fold == fold
-        others = _scorer_scales(asset_class, _some(scored, ~mine))
-        limit_ratios[mine] = others.on_scale(scored.score[mine], scored.maturity[mine])
-    limit_ratios = evidence.missing.taken_back(limit_ratios, scored.closing, scales.masks)
-    source = f"out-of-fold ({len(np.unique(scored.fold))} folds)"
     every = _on_scale(scales, scored, evidence)
+    source = f"out-of-fold ({len(np.unique(scored.fold))} folds)"
     return _calibrated(
-        asset_class, _Ratios(scales, scored, scored, limit_ratios, every, source, 1.0), evidence.names
+        asset_class, _Ratios(scales, scored, scored, every, every, source, 1.0), evidence.names
     )
 
 
@@ -144,6 +140,7 @@ def _calibrated(asset_class: AssetClass, ratios: _Ratios, names: Sequence[str]) 
         limit,
         f"{ratios.source} combined, smoothed ratios",
         extrapolate=settings.extrapolate and budget is None,
+        least_tau=2.0 / asset_class.scoring.smoothing - 1.0,
     )
     overall = overall if budget is None else judged(overall, budget)
     final = ratio(steady, overall.median, overall.threshold)
@@ -249,6 +246,7 @@ def _estimate(
     source: str,
     *,
     extrapolate: bool = False,
+    least_tau: float = 1.0,
 ) -> Estimate:
     settings = asset_class.calibration
     return estimate(
@@ -257,6 +255,7 @@ def _estimate(
         rng=np.random.default_rng(asset_class.scoring.seed),
         enough=settings.enough,
         extrapolate=extrapolate,
+        least_tau=least_tau,
         runs=_runs(scored),
         source=source,
         start_ns=int(scored.end.min()),

@@ -2,10 +2,10 @@
 
 Out-of-fold scores come from models of fewer rows than the bundle's, and from several of them. Each fold's scores
 are therefore put on the bundle's scale by what both models say of the rows that they were fitted to, and the
-factor by which they lie wider than those is reduced to what it is for a fit to all rows. With p
-parameters fitted to n rows, new residuals are as (1 + p / n) / (1 - p / n) to fitted ones (final prediction error:
-Akaike, Annals of the Institute of Statistical Mathematics 21, 1969), so that what is seen at n (K - 1) / K rows tells p,
-and p what it will be at n.
+factor by which they lie wider than those is reduced to what it is for a fit to all rows. With p parameters fitted to
+n rows, new residuals are as (1 + p / n) / (1 - p / n) to fitted ones (final prediction error: Akaike, Annals of the
+Institute of Statistical Mathematics 21, 1969), so that what is seen at n (K - 1) / K rows tells p, and p what it will
+be at n.
 Everything is read off the scores, from location and spread, and does not change if a score is shifted or stretched.
 
 Scores of one model per fold against new ones of another model are the setting of cross-conformal prediction and
