@@ -115,9 +115,12 @@ def _solve(precision: jax.Array, target: jax.Array, mask: jax.Array, most: jax.A
         length = _ratio(power, _dot(direction, pulled))
         left = residual - length * pulled
         turn = _ratio(_dot(left, left), power)
-        moved = (solution + length * direction, left, left + turn * direction)
         going = done < needed
-        return tuple(jnp.where(going, new, old) for new, old in zip(moved, state, strict=True))
+        return (
+            jnp.where(going, solution + length * direction, solution),
+            jnp.where(going, left, residual),
+            jnp.where(going, left + turn * direction, direction),
+        )
 
     start = (jnp.zeros_like(target), target, target)
     return jax.lax.fori_loop(0, most, step, start)[0]

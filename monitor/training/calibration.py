@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +76,7 @@ class _Ratios(NamedTuple):
         scales: the scorers' scales that they are on, without a limit yet.
         scale: the windows that set those scales.
         limit: the windows that set the limit.
-        limit_ratios: [W, S] theirs, on scales that they did not fit.
+        limit_ratios: [W, S] theirs; of a held-out part on scales that it did not fit.
         every: [n, S] all calibration ratios, for ranks.
         source: where they came from.
         share: of the history that sets the limit.
@@ -185,11 +185,6 @@ def _scorer_scales(asset_class: AssetClass, scored: Scored) -> Scales:
     median, limits = _scorer_limits(asset_class.calibration.nu, scored, maturity)
     none = Masks.without_effect(len(median), 1, 1)
     return Scales(maturity, median, limits, (), 0.0, 1.0, np.zeros(0), 1.0, 1.0, Ages.of_no_effect(), none)
-
-
-def _some(scored: Scored, kept: NDArray[np.bool_]) -> Scored:
-    columns: list[Any] = [column[kept] for column in scored]
-    return Scored(*columns)
 
 
 def smoothed(
