@@ -40,7 +40,7 @@ def run(scale: Scale) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = SqliteCheckpoint(Path(folder), MemorySink())
         figures = race(
-            f"{case}: {PER_SNAPSHOT} samples of each, and the snapshot that follows",
+            f"{case}, and a snapshot",
             [
                 Contestant(
                     "windows scored and judged, stride 1", lambda p: _fold(p, interval), lambda: warmed(1)

@@ -33,7 +33,9 @@ SICK = "plant/0"
 
 @pytest.fixture(scope="module")
 def trained() -> World:
-    extra = "    drift: {samples: 60}\n    alerting: {on_delay: 2s, off_delay: 5s, realert: 30s}"
+    extra = (
+        "    drift: {samples: 60, settle: 3min}\n    alerting: {on_delay: 2s, off_delay: 5s, realert: 30s}"
+    )
     text = configuration_text(SENSORS, LENGTH, "{pca: {}}", extra)
     return world(text, [batch_of({f"plant/{n}": autoregressive(n, 900, SENSORS, 0.5) for n in range(2)})])
 
