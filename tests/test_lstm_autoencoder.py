@@ -216,7 +216,7 @@ def test_progress_is_told_of_every_epoch():
 
 def test_a_loss_that_is_not_finite_refuses_the_fit():
     values = np.array(as_windows(normal_rows(400, 1)).values)
-    values[5, 3, 2] = np.inf
+    values[::7, 3, 2] = np.inf  # often enough to be drawn
     with pytest.raises(FitRefused, match="not finite"):
         fit(jax.random.key(0), Windows(values, np.ones(values.shape, bool)), SMALL, silent)
 
