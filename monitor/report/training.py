@@ -34,8 +34,8 @@ _COUNTS = {
 
 
 _HELD_OUT = (
-    "Of the held-out windows that set the limit: together they realise what is asked by construction, and an asset, "
-    "recipe or phase far from it has a normal of its own."
+    "Of the held-out windows that set the limit: together they realise what is asked by construction (less where the "
+    "limit is extrapolated), and an asset, recipe or phase far from it has a normal of its own."
 )
 
 
