@@ -227,7 +227,7 @@ def test_a_class_without_a_scored_sensor_is_an_error(tmp_path: Path) -> None:
         ("drift: {delta: 0}", "drift.delta"),
         ("drift: {max_step: 0.5}", "drift.max_step"),
         ("drift: {max_step: 4}", "drift.max_total"),
-        ("drift: {max_total: 12}", "drift.max_declared"),
+        ("drift: {max_total: 22}", "drift.max_declared"),
         ("drift: {tracking: {rate: 0}}", "drift.tracking.rate"),
         ("alerting: {deadband: 1}", "alerting.deadband"),
         ("alerting: {criticality: 2}", "alerting.criticality"),
