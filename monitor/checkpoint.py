@@ -137,15 +137,21 @@ class Publishing:
         self._sink = sink
         self._timeout = timeout
         self._seen: set[str] = set()
+        self._read_from: Mapping[str, int] | None = None  # nothing was published since
 
     def skip_known(self, ends: Mapping[str, int]) -> None:
-        """What the sink has from these end positions on will not be sent again."""
+        """What the sink has from these end positions on will not be sent again; it is read where it was not yet."""
+        before = self._read_from
+        if before is not None and all(ends.get(name, 0) >= at for name, at in before.items()):
+            return
         self._seen |= self._sink.ids_after(ends)
+        self._read_from = dict(ends)
 
     def publish(self, events: Sequence[OutRecord]) -> None:
         """Hand over what the sink has not."""
         fresh = [event for event in events if event.id not in self._seen]
         if fresh:
+            self._read_from = None
             self._sink.emit(fresh)
 
     def acknowledge(self) -> dict[str, int]:

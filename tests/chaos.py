@@ -27,9 +27,13 @@ from kafka import KafkaConsumer, TopicPartition
 
 from connectors.kafka.outputs import ID_HEADER
 from monitor.bundles import write_bundle
+from monitor.cli.jobs.state import export_command
+from monitor.commands import command_of
 from monitor.durable.database import NAME, Unsound, connect
 from monitor.durable.store import Store
+from monitor.journal import read_journal
 from monitor.quantities import iso_time
+from monitor.thresholds.decisions import Decision, append_decision
 from monitor.training import configuration_hash
 from tests.broker import AnyBroker, create_topic, produce
 from tests.kafka_reader import everything
@@ -101,6 +105,7 @@ class Launcher:
     def __init__(self) -> None:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         environment["JAX_COMPILATION_CACHE_DIR"] = str(ROOT / ".cache" / "jax")
+        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         self._process = subprocess.Popen(
             [sys.executable, str(ROOT / "tests" / "chaos_daemon.py")],
             stdin=subprocess.PIPE,
@@ -251,9 +256,26 @@ class Rig:
         if records:
             produce(self.broker.bootstrap, self.sensors, records)
 
+    def decide(self) -> None:
+        """A decision about one asset of every partition, whatever stands there."""
+        for asset in ASSETS[:PARTITIONS]:
+            action = self.chance.choice(["approve", "reject", "rollback"])
+            at = iso_time(START + self._fed * SECOND)
+            append_decision(self.disturbed.state, Decision(asset, action, "chaos", at))
+
     def start(self, **order: Any) -> Life:
         """A life of the daemon that is disturbed."""
         return self.launcher.start(self.disturbed.folder, **order)
+
+    def feed_until_over(self, life: Life, rows: int) -> None:
+        """Return when a daemon has killed itself; it is fed on, so many rows at a time, while it has not."""
+        until = time.monotonic() + FOREVER
+        while not life.over:
+            assert time.monotonic() < until, self.disturbed.log[-3000:]
+            if set(self.positions().values()) == {self._fed * len(ASSETS) // PARTITIONS}:
+                assert self._fed < self._rows, "the stream is at its end, and the point was never passed"
+                self.feed(rows)
+            life.wait_until_over(0.3)
 
     def wait_for_progress(self, life: Life) -> None:
         """Return when a daemon has read something and not yet everything, or everything."""
@@ -272,7 +294,7 @@ class Rig:
         while self.positions(place) != ends:
             assert not life.over, f"exit {life.wait()}: {place.log[-3000:]}"
             assert time.monotonic() < until, f"{self.positions(place)} of {ends}: {place.log[-3000:]}"
-            time.sleep(0.05)
+            time.sleep(0.2)
         assert life.end(signal.SIGTERM) == 0, place.log[-3000:]
 
     # -- what it has come to --------------------------------------------------------------------------------
@@ -320,9 +342,19 @@ class Rig:
         assert not ahead, f"committed, durable: {ahead}"
 
     def check(self, *, duplicates: bool = True) -> Counter[str]:
-        """Ids, bodies and the ledger of windows against the daemon that nobody disturbed; figures for the report."""
-        self.finish(self.whole)
+        """Ids, bodies and the ledger of windows against the daemon that nobody disturbed; figures for the report.
+
+        Decisions that were journalled act there too, at the same places.
+        """
+        journal = self.whole.folder / "journal.jsonl"
+        export_command(self.disturbed.folder / "plant.yaml", journal)
+        self.finish(self.whole, journal=str(journal))
         figures: Counter[str] = Counter()
+        figures["decisions"] = sum(
+            isinstance(command_of(entry), Decision)
+            for entries in read_journal(journal).values()
+            for entry in entries
+        )
         for channel in self.whole.topics:
             mine, twice = self._published(self.disturbed, channel)
             expected, none = self._published(self.whole, channel)

@@ -4,7 +4,8 @@
 and hundreds of lives would pay for them; nothing of JAX runs before the fork. What an order may ask for:
 
 - ``point`` and ``count``: SIGKILL at the count-th time that a named point of `POINTS` is passed;
-- ``config``: another configuration than ``plant.yaml``.
+- ``config``: another configuration than ``plant.yaml``;
+- ``journal``: decisions act where another daemon's exported journal has them, and not where they come.
 
 Every life appends what it folded to ``ledger`` in its folder: asset, window end, bits of the ratio.
 """
@@ -20,15 +21,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import river.drift
+
 import connectors.kafka
 import monitor.cli.jobs.run as run
 import monitor.training
 from connectors.ports import Sink, Source
 from connectors.records import Channel, OutRecord
 from monitor.checkpoint import Checkpoint, Entry, Marker
+from monitor.commands import command_of
 from monitor.configuration import Configuration
 from monitor.engine import Engine, Step
 from monitor.errors import NuwatchError
+from monitor.journal import ExportedJournal, read_journal
+from monitor.thresholds.decisions import Decision
 
 POINTS = (
     "emitted",  # events are handed to the sink, and may or may not be there
@@ -37,6 +43,7 @@ POINTS = (
     "snapshot_taken",  # the state file has it, Kafka's offset does not
     "committing",  # all partitions' state is written, no offset committed
     "committed",  # both
+    "journalling",  # a decision has a place in the stream, and the journal does not have it
     "journalled",  # a decision is in the journal and has not acted
 )
 
@@ -86,8 +93,12 @@ class _Checkpoint(_Watched):
         self._hook("snapshot_taken")
 
     def journal(self, partition: int, entries: Sequence[Entry]) -> None:
+        decided = any(isinstance(command_of(entry), Decision) for entry in entries)
+        if decided:  # what is in force is journalled too, when a partition begins
+            self._hook("journalling")
         self._inner.journal(partition, entries)
-        self._hook("journalled")
+        if decided:
+            self._hook("journalled")
 
 
 class _Source(_Watched):
@@ -100,8 +111,9 @@ class _Source(_Watched):
 class HookedParts(run.Parts):
     """The daemon's own parts, with the hook between them and a ledger of what was folded."""
 
-    def __init__(self, hook: Hook, ledger: Path) -> None:
-        self._hook = hook
+    def __init__(self, order: Mapping[str, Any], ledger: Path) -> None:
+        self._hook = Hook(order.get("point"), order.get("count", 1))
+        self._journal = order.get("journal")
         self._ledger = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def source(self, configuration: Configuration) -> Source:
@@ -115,6 +127,8 @@ class HookedParts(run.Parts):
 
     def engine(self, engine: Engine) -> Engine:
         engine.step = self._noted(engine.step)  # type: ignore[method-assign]
+        if self._journal is not None:
+            engine._commands = ExportedJournal(read_journal(Path(self._journal)))
         return engine
 
     def _noted(self, step: Callable[[float], Sequence[Step]]) -> Callable[[float], Sequence[Step]]:
@@ -144,7 +158,7 @@ def live(order: Mapping[str, Any]) -> int:
     log = os.open(folder / "daemon.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.dup2(log, 2)
     os.chdir(folder)
-    parts = HookedParts(Hook(order.get("point"), order.get("count", 1)), folder / "ledger")
+    parts = HookedParts(order, folder / "ledger")
     try:
         run.run_command(Path(order.get("config", "plant.yaml")), "earliest", True, parts)
     except NuwatchError as error:
@@ -160,6 +174,7 @@ def main() -> None:
     """Fork a life for every order; answer ``exit PID`` orders with how it ended."""
     assert connectors.kafka.KafkaSource
     assert monitor.training.train
+    assert river.drift.ADWIN
     for line in sys.stdin:
         order = json.loads(line)
         if "wait" in order:

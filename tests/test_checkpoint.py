@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -201,3 +202,61 @@ def test_closing_twice_is_closing_once(place: Place) -> None:
     checkpoint = place.restarted()
     checkpoint.close()
     checkpoint.close()
+
+
+def test_what_the_sink_had_behind_the_earliest_partition_is_not_sent_again(place: Place) -> None:
+    checkpoint = place.restarted()
+    checkpoint.commit(0, {}, Marker(1, BUNDLES))
+    checkpoint.publish([event("of 0"), event("of 1")])
+    checkpoint.commit(1, {}, Marker(1, BUNDLES))
+    checkpoint.publish([event("of 1 again")])
+    checkpoint.commit(1, {}, Marker(2, BUNDLES))
+    again = place.restarted()
+    for partition in (1, 0):
+        again.restore(partition)
+    again.publish([event("of 0"), event("new")])
+    again.commit(0, {}, Marker(2, BUNDLES))
+    assert ids(place.sink) == ["of 0", "of 1", "of 1 again", "new"]
+
+
+class CountingSink(MemorySink):
+    """Remembers from where it was read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read_from: list[dict[str, int]] = []
+
+    def ids_after(self, ends: Mapping[str, int]) -> set[str]:
+        self.read_from.append(dict(ends))
+        return super().ids_after(ends)
+
+
+def test_a_state_file_has_its_sink_read_once_for_all_partitions(tmp_path: Path) -> None:
+    sink = CountingSink()
+    first = SqliteCheckpoint(tmp_path, sink)
+    for partition in range(4):
+        first.publish([event(f"of {partition}")])
+        first.commit(partition, {}, Marker(1, BUNDLES))
+    first.close()
+    again = SqliteCheckpoint(tmp_path, sink)
+    for partition in range(4):
+        again.restore(partition)
+    again.close()
+    (read_from,) = sink.read_from
+    assert read_from["alerts/0"] == 1, "where the partition that was committed first stood"
+
+
+def test_what_was_published_meanwhile_is_known_to_a_later_restore() -> None:
+    sink = CountingSink()
+    checkpoint = MemoryCheckpoint(sink)
+    for partition in range(2):
+        checkpoint.commit(partition, {}, Marker(1, BUNDLES))
+    for partition in range(2):
+        checkpoint.restore(partition)
+    assert len(sink.read_from) == 1
+    checkpoint.publish([event("a")])
+    checkpoint.commit(0, {}, Marker(2, BUNDLES))
+    checkpoint.restore(1)
+    checkpoint.publish([event("a")])
+    checkpoint.commit(1, {}, Marker(2, BUNDLES))
+    assert ids(sink) == ["a"]

@@ -37,6 +37,7 @@ class SqliteCheckpoint:
         try:
             self._store = store = open_store(directory)
             self._publishing = Publishing(sink, timeout)
+            self._ends: dict[str, int] | None = None
         except BaseException:
             if store is not None:
                 store.close()
@@ -51,7 +52,7 @@ class SqliteCheckpoint:
             self._store.give_up(partition, self._store.salvaged(partition, str(damage)))
             stored = None
         if stored is not None:
-            self._publishing.skip_known(stored.ends)
+            self._skip_known()
             return stored.restored
         lost = self._store.lost(partition)
         if lost is not None:
@@ -59,6 +60,12 @@ class SqliteCheckpoint:
                 {}
             )  # what is repeated goes back further than any position that is known
         return lost
+
+    def _skip_known(self) -> None:
+        """Read the sink once for all partitions, and not once for each: a start would take a while for many."""
+        if self._ends is None:
+            self._ends = self._store.ends()
+        self._publishing.skip_known(self._ends)
 
     def publish(self, events: Sequence[OutRecord]) -> None:
         """See `Checkpoint`."""

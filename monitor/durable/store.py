@@ -81,6 +81,16 @@ class Store:
         self._seals[partition] = {asset: seal(partition, asset, state) for asset, state in rows.items()}
         return Stored(Restored(rows, kept.marker, journal), kept.ends)
 
+    def ends(self) -> dict[str, int]:
+        """The sink's earliest end positions of all partitions: what they repeat together stands behind these."""
+        kept: list[Kept] = []
+        for partition in self.partitions():
+            with suppress(Unsound), reading(self._path):  # of one that is damaged no position is known
+                found = self._read_kept(partition)
+                kept += [] if found is None else [found]
+        named = set[str].intersection(*(set(one.ends) for one in kept)) if kept else set[str]()
+        return {name: min(one.ends[name] for one in kept) for name in named}
+
     def lost(self, partition: int) -> Damaged | None:
         """Why a partition has no marker, where that is because of damage."""
         found = "SELECT damaged FROM lost WHERE partition IN (?, ?) ORDER BY partition DESC"
