@@ -271,7 +271,7 @@ def test_baselines_are_scorers_that_are_in_no_list():
 def test_an_unknown_scorer_or_data_set_is_a_usage_error_that_names_the_known_ones(tmp_path):
     with pytest.raises(UsageError, match="expected one of default, "):
         contenders(("nobody",))
-    with pytest.raises(UsageError, match="expected one of skab, tep, plant, csv"):
+    with pytest.raises(UsageError, match="expected one of skab, tep, plant, reactor, tanks, csv"):
         detection(Request(datasets=("mnist",)))
     with pytest.raises(UsageError, match="--data names the folder"):
         detection(Request(datasets=("csv",)))

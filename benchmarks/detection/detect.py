@@ -18,6 +18,7 @@ from benchmarks.detection.csv_folder import csv_folder
 from benchmarks.detection.data import DataSet
 from benchmarks.detection.execute import Executed, Outcome, execute
 from benchmarks.detection.measures import SetFigures, set_figures
+from benchmarks.detection.processes import reactor, tanks
 from benchmarks.detection.remembered import Remembered
 from benchmarks.detection.result import Result, section_of
 from benchmarks.detection.score_files import write_scores
@@ -28,7 +29,15 @@ from benchmarks.detection.tep import tep
 from benchmarks.detection.workers import each
 from monitor.errors import UsageError
 
-LOADERS: Final[Mapping[str, Callable[..., DataSet]]] = {"skab": skab, "tep": tep, "plant": plant}
+LOADERS: Final[Mapping[str, Callable[..., DataSet]]] = {
+    "skab": skab,
+    "tep": tep,
+    "plant": plant,
+    "reactor": reactor,
+    "tanks": tanks,
+}
+_UNASKED: Final = ("skab", "tep", "plant")
+"""What is measured unless data sets are named: the development sets of `processes` are not."""
 _MOST_MODELS: Final = 20
 _OF_ONES_OWN: Final = (DEFAULT, "pca", "var")
 """On somebody's own data, unless scorers are named: the default, and two cheap peers."""
@@ -91,7 +100,7 @@ def _names(request: Request) -> tuple[str, ...]:
             raise UsageError(f"--dataset: got {name!r}, expected one of {', '.join((*LOADERS, CSV))}")
     if CSV in request.datasets and request.data is None:
         raise UsageError("--dataset csv: --data names the folder of the CSV files")
-    return request.datasets or tuple(LOADERS)
+    return request.datasets or _UNASKED
 
 
 def _tasks(request: Request) -> list[Task]:

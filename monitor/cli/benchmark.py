@@ -45,7 +45,11 @@ the rows, up to the first labelled anomaly, are learnt from.
     "--section", "sections", multiple=True, metavar="NAME", help="Only these sections (repeatable)."
 )
 @click.option(
-    "--dataset", "datasets", multiple=True, metavar="NAME", help="skab, tep, plant or csv (repeatable)."
+    "--dataset",
+    "datasets",
+    multiple=True,
+    metavar="NAME",
+    help="skab, tep, plant, reactor, tanks or csv (repeatable). [default: the first three]",
 )
 @click.option("--data", type=_FOLDER, help="Folder of the data sets, or of CSV series with --dataset csv.")
 @click.option(
