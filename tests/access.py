@@ -1,4 +1,4 @@
-"""The access rules that docs/security.md lists, and a small trained plant on a secured broker."""
+"""The access rules that the documentation lists for one daemon and for several, read from its own tables."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ from pathlib import Path
 
 from tests.broker import Rule
 
-_ROW = re.compile(r"^\| `(TOPIC|GROUP)` \| `([\w.]+)` \| `(\w+)` \|", re.MULTILINE)
-_PAGE = Path(__file__).resolve().parent.parent / "docs" / "security.md"
+ALONE, SHARED = "security.md", "several-daemons.md"
+"""The pages with a table: of a daemon that has the topic to itself, and of those that share one."""
+_ROW = re.compile(r"^\| `(TOPIC|GROUP|TRANSACTIONAL_ID)` \| `([\w.]+)` \| `(\w+)` \|", re.MULTILINE)
+_DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
-def documented() -> list[tuple[str, str, str]]:
-    """(resource, configuration key, operation) of every row of the table of least privilege."""
-    return _ROW.findall(_PAGE.read_text(encoding="utf-8"))
+def documented(page: str = ALONE) -> list[tuple[str, str, str]]:
+    """(resource, configuration key, operation) of every row of a page's table of least privilege."""
+    return _ROW.findall((_DOCS / page).read_text(encoding="utf-8"))
 
 
-def rules_of(names: Mapping[str, str]) -> list[Rule]:
-    """The rules with the names that a configuration gives to the keys of the table."""
-    return [Rule(resource, names[key], operation) for resource, key, operation in documented()]
+def rules_of(names: Mapping[str, str], page: str = ALONE) -> list[Rule]:
+    """The rules with the names that a configuration gives to the keys of the table.
+
+    A transactional id is a beginning that a daemon adds to.
+    """
+    return [
+        Rule(resource, names[key], operation, prefix=resource == "TRANSACTIONAL_ID")
+        for resource, key, operation in documented(page)
+    ]

@@ -34,7 +34,7 @@ CONFIG = """
 site: test
 source:
   kind: kafka
-  bootstrap_servers: [{bootstrap}]
+  {connection}
   topic: {topic}
   group: {topic}-group
   session_seconds: 6
@@ -43,7 +43,7 @@ source:
   max_poll_records: 200
 sink:
   kind: kafka
-  bootstrap_servers: [{bootstrap}]
+  {connection}
   topics: {{alerts: {alerts}, thresholds: {thresholds}, dead_letter: {dead_letter}}}
   transaction_seconds: 4
 recordings:
@@ -138,12 +138,21 @@ class Process:
 
 
 class SharedPlant:
-    """Topics, a trained configuration in ``folder``, a feed, and processes."""
+    """Topics, a trained configuration in ``folder``, a feed, and processes.
+
+    ``connection`` is how the processes come to the broker, as lines of YAML; the plant itself comes to ``bootstrap``.
+    """
 
     def __init__(
-        self, folder: Path, bootstrap: str, new_topic: Callable[..., str], topics: SinkTopics
+        self,
+        folder: Path,
+        bootstrap: str,
+        new_topic: Callable[..., str],
+        topics: SinkTopics,
+        connection: str = "",
     ) -> None:
         self.folder, self.bootstrap, self.topics = folder, bootstrap, topics
+        self._connection = connection or f"bootstrap_servers: [{bootstrap}]"
         self.topic = new_topic(PARTITIONS)
         self.changelog = new_topic(PARTITIONS, {"cleanup.policy": "compact"})
         self.processes: list[Process] = []
@@ -151,7 +160,7 @@ class SharedPlant:
 
     def _train(self) -> None:
         names = {name: getattr(self.topics, name) for name in ("alerts", "thresholds", "dead_letter")}
-        text = CONFIG.format(bootstrap=self.bootstrap, topic=self.topic, changelog=self.changelog, **names)
+        text = CONFIG.format(connection=self._connection, topic=self.topic, changelog=self.changelog, **names)
         (self.folder / "plant.yaml").write_text(text)
         (self.folder / "history").mkdir()
         lines = ["asset,time,s0,s1,s2"]

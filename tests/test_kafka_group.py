@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -28,19 +28,25 @@ PARTITIONS = 4
 
 
 class Member:
-    """A source and a ledger of one member; the positions of its partitions are what it has committed."""
+    """A source and a ledger of one member; the positions of its partitions are what it has committed.
+
+    ``connection`` is how both come to the broker; ``settings`` are the source's.
+    """
 
     def __init__(
-        self, broker: AnyBroker, topic: str, changelog: str, topics: SinkTopics, **settings: Any
+        self,
+        connection: Mapping[str, Any],
+        topic: str,
+        changelog: str,
+        topics: SinkTopics,
+        **settings: Any,
     ) -> None:
-        servers = (broker.bootstrap,)
         self.tape = Tape()
         source = {"session_seconds": 6.0, "check_seconds": 1.0, **settings}
         self.source = KafkaGroupSource(
-            KafkaSourceSettings(bootstrap_servers=servers, topic=topic, group=f"{topic}-group", **source),
-            self.tape,
+            KafkaSourceSettings(**connection, topic=topic, group=f"{topic}-group", **source), self.tape
         )
-        sink = KafkaSinkSettings(bootstrap_servers=servers, topics=topics, transaction_seconds=5.0)
+        sink = KafkaSinkSettings(**connection, topics=topics, transaction_seconds=5.0)
         self.ledger = KafkaLedger(sink, changelog, topic, lambda: self.source.member)
         self.held: dict[int, int] = {}
         self.told: list[tuple[str, tuple[int, ...]]] = []
@@ -109,7 +115,8 @@ def member(
     made: list[Member] = []
 
     def make(**settings: Any) -> Member:
-        made.append(Member(kafka_broker, topic, changelog, kafka_topics, **settings))
+        connection = {"bootstrap_servers": (kafka_broker.bootstrap,)}
+        made.append(Member(connection, topic, changelog, kafka_topics, **settings))
         return made[-1]
 
     yield make
@@ -310,7 +317,8 @@ def test_a_group_with_offsets_and_a_changelog_without_state_do_not_belong_togeth
     one = member().open()
     until(lambda: len(one.held) == PARTITIONS, one)
     one.close()
-    other = Member(kafka_broker, topic, new_topic(PARTITIONS, {"cleanup.policy": "compact"}), kafka_topics)
+    anew = new_topic(PARTITIONS, {"cleanup.policy": "compact"})
+    other = Member({"bootstrap_servers": (kafka_broker.bootstrap,)}, topic, anew, kafka_topics)
     with pytest.raises(SettingsError, match="has committed offset 0 of partition 0"):
         until(lambda: False, other.open())
     other.close()

@@ -52,6 +52,7 @@ UnsupportedCodecError = kafka.errors.UnsupportedCodecError
 AuthorizationError: type[KafkaError] = _errors.AuthorizationError
 LogTruncationError: type[KafkaError] = _errors.LogTruncationError
 SaslAuthenticationFailedError: type[KafkaError] = _errors.SaslAuthenticationFailedError
+TransactionalIdAuthorizationFailedError: type[KafkaError] = _errors.TransactionalIdAuthorizationFailedError
 AbstractTokenProvider: Any = _TokenProvider
 
 
@@ -203,6 +204,7 @@ __all__ = [
     "Producer",
     "SaslAuthenticationFailedError",
     "TopicPartition",
+    "TransactionalIdAuthorizationFailedError",
     "UnsupportedCodecError",
     "close_producer",
     "commit_transaction",

@@ -73,6 +73,9 @@ class KafkaGroupSource(KafkaSource):
         try:
             self._consumer = self._connect()
             self._whole = set(self._partitions_of_topic())
+            self._check_group(
+                self._consumer, min(self._whole), "grant READ on it: it is what the daemons share"
+            )
             topic = self._settings.topic
             self._input = Input(topic, incarnation(self._consumer, topic), len(self._whole))
         except KafkaError as error:

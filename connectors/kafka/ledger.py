@@ -15,15 +15,15 @@ from contextlib import suppress
 from typing import Any
 
 from connectors.errors import Aborted, PartitionsChanged, SinkError
-from connectors.kafka import client, readback
+from connectors.kafka import client, readback, rights
 from connectors.kafka.clientlib import (
     Admin,
-    AuthorizationError,
     KafkaError,
     MessageSizeTooLargeError,
     OffsetAndMetadata,
     Producer,
     TopicPartition,
+    TransactionalIdAuthorizationFailedError,
     close_producer,
     commit_transaction,
     config_resource,
@@ -225,12 +225,24 @@ class KafkaLedger:
         return producer
 
     def _connected(self) -> Producer:
-        """A producer without an open transaction: beginning with an id ends what was left open under it."""
+        """A producer without an open transaction: beginning with an id ends what was left open under it.
+
+        Raises:
+            SinkError: the access rules do not allow our transactional ids.
+        """
         if self._producer is None:
             producer = self._producer = client.producer(self._settings, self._transactional_id)
             for topic in (*self._outputs.names, self._changelog):
                 producer.partitions_for(topic)
-            producer.init_transactions()
+            try:
+                producer.init_transactions()
+            except TransactionalIdAuthorizationFailedError as error:
+                self._abandon()
+                raise self._cannot(
+                    f"transactional ids that begin with '{self._changelog}' cannot be used: the access rules do not "
+                    "allow our user WRITE on them",
+                    error,
+                ) from error
         return self._producer
 
     def _settle(self) -> None:
@@ -296,15 +308,23 @@ class KafkaLedger:
     def _policy(self, admin: Admin) -> str | None:
         """The topic's cleanup policy; None where we may not ask."""
         asked = [config_resource(self._changelog, "cleanup.policy")]
-        try:
-            answer = admin.describe_configs(asked, config_filter="all")["topic"][self._changelog]
-        except AuthorizationError:
-            return None
-        return str(answer["cleanup.policy"]["value"])
+        answer = admin.describe_configs(asked, config_filter="all")["topic"][self._changelog]
+        policy = answer.get("cleanup.policy")  # the client passes a refusal on as no answer
+        return None if policy is None else str(policy["value"])
 
     def _described(self, admin: Admin) -> int:
+        """How many partitions the changelog has; 0 where it is not there, or we may not even see it.
+
+        Raises:
+            SinkError: the access rules keep us from it.
+        """
         described = admin.describe_topics([self._changelog])[0]
-        return len(described["partitions"]) if described["error_code"] == 0 else 0
+        if described["error_code"] != 0:
+            return 0
+        lacking = rights.missing(described, ("WRITE", "READ"))
+        if lacking is not None:
+            raise self._cannot(lacking)
+        return len(described["partitions"])
 
     def _cannot(self, what: str, error: BaseException | None = None) -> SinkError:
         return SinkError(client.explain(error, self._settings, what))

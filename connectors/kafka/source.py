@@ -210,15 +210,13 @@ class KafkaSource:
         if lacking is not None:
             raise SourceError(client.explain(None, self._settings, lacking))
         if self._committer is not None:
-            self._check_group(self._committer, partition)
+            self._check_group(self._committer, partition, "grant READ on it, or set `group: null`")
 
-    def _check_group(self, committer: Consumer, partition: int) -> None:
+    def _check_group(self, committer: Consumer, partition: int, hint: str) -> None:
         try:
             committer.committed(self._top(partition), timeout_ms=self._connect_ms)
         except KafkaError as error:
-            what = (
-                f"group '{self._settings.group}' cannot be used; hint: grant READ on it, or set `group: null`"
-            )
+            what = f"group '{self._settings.group}' cannot be used; hint: {hint}"
             raise SourceError(client.explain(error, self._settings, what)) from error
 
     def _position(self, partitions: list[int], position: Position, start: Start) -> None:
