@@ -15,6 +15,7 @@ from monitor.thresholds.threshold import (
     beyond,
     bootstrap_interval,
     estimate,
+    level_time,
     nu_quantile,
     p_value,
     rank,
@@ -256,8 +257,32 @@ def test_where_the_scores_resolve_nu_nothing_is_extrapolated():
 
 def test_the_tail_is_followed_from_what_the_scores_resolve_to_nu():
     scores = np.random.default_rng(0).exponential(scale=2.0, size=200_000)
-    # an exponential tail of scale 2 falls from 1/20 to 1/100 within 2 log 5
-    assert beyond(scores, 0.01, independent=19.0) == pytest.approx(2.0 * math.log(5.0), rel=0.02)
+    # an exponential tail of scale 2 falls from 1/20 to 1/100 within 2 log 5 = 3.2; with its mean known from the upper
+    # half of 19 scores only, within 9.5 x 2 x (5^(1 / 9.5) - 1) = 3.5
+    assert beyond(scores, 0.01, independent=19.0) == pytest.approx(
+        19.0 * (5.0 ** (1.0 / 9.5) - 1.0), rel=0.02
+    )
+
+
+@pytest.mark.parametrize(("count", "most"), [(10, 1.25), (20, 1.1)])
+def test_few_scores_are_followed_far_enough_for_the_mean_that_they_do_not_know(count: int, most: float):
+    rng, nu = np.random.default_rng(8), 0.01
+    resolved = 1.0 / (count + 1)
+    fallen = [
+        math.exp(-beyond(rng.exponential(size=count), nu, independent=count)) * resolved for _ in range(8000)
+    ]
+    assert 0.95 * nu < np.mean(fallen) < most * nu  # with the mean taken as known: 1.74 nu and 1.20 nu
+
+
+def test_runs_that_differ_in_level_alone_are_worth_one_value_each():
+    levels = np.repeat([0.0, 3.0, -1.0, 2.0, -4.0], 70)
+    assert level_time(levels, [70] * 5) == pytest.approx(70.0, rel=0.01)
+
+
+def test_over_long_runs_the_level_is_known_as_the_autocorrelation_time_has_it():
+    values = ar1(np.random.default_rng(1), 0.8, 100_000)
+    assert level_time(values, [50_000] * 2) == pytest.approx(autocorrelation_time(values), rel=0.02)
+    assert level_time(np.ones(50)) == 1.0
 
 
 def test_an_extrapolated_limit_of_a_short_smoothed_history_is_exceeded_less_too_often():

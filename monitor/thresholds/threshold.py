@@ -35,8 +35,9 @@ _WHOLE_RUNS = 8
 """From this many runs on, whole runs are resampled; of fewer, too few different resamples could be made."""
 _RESAMPLES = 400
 _COVERAGE = 0.95
-_TAIL = 0.15
-"""The upper share of the scores whose mean excess is taken for the tail's: enough of them to have one."""
+_TAIL = 0.5
+"""The upper share of the scores whose mean excess is taken for the tail's. Of few independent scores a smaller share
+holds too few for a mean: limits then scatter from history to history, and realise more."""
 
 
 class ThresholdRefused(ValueError):  # noqa: N818 - names what happened, as the training report does
@@ -160,7 +161,33 @@ def autocorrelation_time(values: ArrayLike, runs: Sequence[int] | None = None) -
     products, pairs = _lagged_products(centred, lengths)
     if products[0] <= 0.0:
         return 1.0
-    correlation = (products / pairs) / (products[0] / pairs[0])
+    return _summed((products / pairs) / (products[0] / pairs[0]))
+
+
+def level_time(values: ArrayLike, runs: Sequence[int] | None = None) -> float:
+    """How many values are worth one, for their mean: n var(mean) / var, runs being independent of each other.
+
+    Each lag counts as often as it occurs (Bartlett, J. Royal Statistical Society Suppl. 8, 1946): of runs that differ
+    in level and hardly within, such as folds of a history that wanders, it is their length; for runs far longer than
+    the autocorrelation lasts it is `autocorrelation_time`.
+
+    Args:
+        values: [n] in time order.
+        runs: as in `autocorrelation_time`.
+
+    Raises:
+        ValueError: the run lengths do not sum to n.
+    """
+    sequence = np.asarray(values, np.float64)
+    lengths = _runs(runs, len(sequence))
+    if len(sequence) < 2:
+        return 1.0
+    products, _ = _lagged_products(sequence - sequence.mean(), lengths)
+    return 1.0 if products[0] <= 0.0 else _summed(products / products[0])
+
+
+def _summed(correlation: Floats) -> float:
+    """1 + 2 sum of correlations by lag from 0 on, up to Sokal's window; at least 1."""
     taus = 2.0 * np.cumsum(correlation) - 1.0
     settled = np.arange(len(taus)) >= _SOKAL_WINDOW * np.maximum(taus, 1.0)
     window = int(np.argmax(settled)) if settled.any() else len(taus) - 1
@@ -204,7 +231,10 @@ def beyond(scores: ArrayLike, nu: float, independent: float) -> float:
     What the rule takes from n scores that are worth ``independent`` < 1 / nu - 1 of them is about the largest of
     those: a further score exceeds it with probability p = 1 / (independent + 1), not nu. Along an exponential tail
     (a generalised Pareto one of shape 0: from so few excesses a shape cannot be told; Coles, "An Introduction to
-    Statistical Modeling of Extreme Values", 2001, ch. 4) nu lies ``mean excess x log(p / nu)`` further out.
+    Statistical Modeling of Extreme Values", 2001, ch. 4) of known mean, nu lies ``mean x log(p / nu)`` further out.
+    The mean of k independent excesses is not known but estimated: a further one exceeds x with probability
+    ``(1 + x / (k mean))^-k``, averaged over what the mean may be (the predictive distribution, a Lomax one: Aitchison &
+    Dunsmore, "Statistical Prediction Analysis", 1975, ch. 2), and nu lies ``k mean ((p / nu)^(1 / k) - 1)`` out.
 
     Args:
         scores: [n] finite calibration scores, any order.
@@ -219,7 +249,10 @@ def beyond(scores: ArrayLike, nu: float, independent: float) -> float:
         return 0.0
     start = float(np.quantile(values, 1.0 - _TAIL))
     over = values[values > start]
-    return float(np.mean(over - start)) * math.log(resolved / nu) if len(over) else 0.0
+    if not len(over):
+        return 0.0
+    worth = max(1.0, _TAIL * independent)
+    return float(np.mean(over - start)) * worth * ((resolved / nu) ** (1.0 / worth) - 1.0)
 
 
 def estimate(
@@ -261,7 +294,7 @@ def estimate(
     missing = max(0, required(nu, tau, enough) - len(values))
     further = 0.0
     if extrapolate and missing:
-        longest = max(tau, autocorrelation_time(values, runs), least_tau)
+        longest = max(tau, level_time(values, runs), least_tau)
         further = beyond(values, nu, len(values) / longest)
     return Estimate(
         nu=nu,
