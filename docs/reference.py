@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,9 +17,10 @@ from msgspec import Struct
 from connectors.file_sink import FilesSinkSettings
 from connectors.files import FilesSourceSettings
 from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings
+from models.hyperparameters import Hyperparameter, hyperparameters
 from models.registry import built_in_names, get_scorer
 from monitor.quantities import Duration, Instant
-from monitor.schemas import attribute_texts
+from monitor.schemas import texts_of
 from monitor.settings import Settings
 
 PAGE = Path(__file__).resolve().parent / "configuration.md"
@@ -95,7 +95,9 @@ published when the process ends. Neither has settings.
 """
 
 _SCORERS = """\
-The keys of `scoring.scorers.<name>`; what they mean is in [scorers](scorers.md). `{}` takes the defaults.
+The keys of `scoring.scorers.<name>`; what they mean is in [scorers](scorers.md). `{}` takes the defaults. A
+value outside its range is an error. *Searched* is where `nuwatch models compare --tune` looks; what has
+no such range keeps its default there.
 """
 
 
@@ -125,33 +127,33 @@ def _row(kind: type[Struct], field: msgspec.structs.FieldInfo) -> tuple[str, str
     return field.name, type_text(hint), _default(field, hint), text
 
 
-def texts_of(kind: type[Any]) -> Mapping[str, str]:
-    """What the docstrings of a type and its bases say of its fields."""
-    texts: dict[str, str] = {}
-    for base in reversed(kind.__mro__):
-        texts |= attribute_texts(base.__doc__ or "")
-    return texts
-
-
 def _scorer(name: str) -> str:
     spec = get_scorer(name).spec
     texts = texts_of(spec)
     hints = typing.get_type_hints(spec)
     rows = [
         (
-            field.name,
-            type_text(hints[field.name]),
-            f"`{value_text(field.default)}`",
-            texts.get(field.name, ""),
+            one.name,
+            type_text(hints[one.name]),
+            f"`{value_text(one.default)}`",
+            "" if one.options else one.range,
+            _searched(one),
+            texts.get(one.name, ""),
         )
-        for field in dataclasses.fields(spec)
+        for one in hyperparameters(spec)
     ]
-    return f"### `{name}`\n\n{_table(rows)}"
+    return f"### `{name}`\n\n{_table(rows, ('key', 'type', 'default', 'range', 'searched', 'meaning'))}"
 
 
-def _table(rows: list[tuple[str, str, str, str]]) -> str:
-    lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
-    lines += [f"| `{key}` | {kind} | {default} | {_cell(text)} |" for key, kind, default, text in rows]
+def _searched(one: Hyperparameter) -> str:
+    return "" if one.searched is None else f"{one.searched.low:g} to {one.searched.high:g}"
+
+
+def _table(
+    rows: Sequence[tuple[str, ...]], columns: tuple[str, ...] = ("key", "type", "default", "meaning")
+) -> str:
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    lines += [f"| `{key}` | {' | '.join(between)} | {_cell(text)} |" for key, *between, text in rows]
     return "\n".join(lines) + "\n"
 
 

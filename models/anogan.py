@@ -16,15 +16,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from msgspec import Meta
 
 from models.adversary import discriminator, discriminator_loss, feature_gap, optimiser, seen_features
 from models.covariance import inverse, shrunk_covariance
 from models.fitting import real_tail
+from models.hyperparameters import Amount, Count, Rate, Searched, Share
 from models.layers import perceptron, perceptron_layers
 from models.residuals import per_sensor, weighed
 from models.scorer import FitRefused, Fitted, Params, Progress, Scorer, Scores, Windows
@@ -55,19 +57,19 @@ class AnoganSpec:
         held_out: newest share of the windows, for validation.
     """
 
-    samples: int = 8
-    noise: int = 16
-    width: int = 64
-    discrimination: float = 0.1
-    prior: float = 0.01
-    search_steps: int = 20
-    search_rate: float = 1.0
-    epochs: int = 40
-    epoch_windows: int = 8192
-    batch: int = 32
-    learning_rate: float = 0.002
-    patience: int = 5
-    held_out: float = 0.15
+    samples: Annotated[Count, Searched(2, 16)] = 8
+    noise: Annotated[Count, Searched(4, 32)] = 16
+    width: Annotated[Count, Searched(16, 128)] = 64
+    discrimination: Annotated[float, Meta(ge=0.0, lt=1.0), Searched(0.0, 0.5, linear=True)] = 0.1
+    prior: Annotated[Amount, Searched(1e-3, 0.1)] = 0.01
+    search_steps: Count = 20
+    search_rate: Annotated[float, Meta(gt=0.0)] = 1.0
+    epochs: Count = 40
+    epoch_windows: Count = 8192
+    batch: Count = 32
+    learning_rate: Rate = 0.002
+    patience: Count = 5
+    held_out: Share = 0.15
 
 
 class Pair(NamedTuple):

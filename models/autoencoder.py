@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ import numpy as np
 
 from models.covariance import inverse, shrunk_covariance
 from models.fitting import real_tail
+from models.hyperparameters import Amount, Count, Rate, Searched, Share
 from models.residuals import per_sensor, weighed
 from models.scorer import FitRefused, Fitted, Params, Progress, Scorer, Scores, Windows
 from models.signatures import measured_signatures
@@ -49,15 +50,15 @@ class AutoencoderSpec:
         held_out: newest share of the windows, for validation.
     """
 
-    code: int = 16
-    width: int = 128
-    epochs: int = 40
-    epoch_windows: int = 8192
-    batch: int = 64
-    learning_rate: float = 0.003
-    weight_decay: float = 0.0001
-    patience: int = 5
-    held_out: float = 0.15
+    code: Annotated[Count, Searched(4, 64)] = 16
+    width: Annotated[Count, Searched(32, 256)] = 128
+    epochs: Count = 40
+    epoch_windows: Count = 8192
+    batch: Count = 64
+    learning_rate: Rate = 0.003
+    weight_decay: Annotated[Amount, Searched(1e-5, 1e-2)] = 0.0001
+    patience: Count = 5
+    held_out: Share = 0.15
 
 
 class Kind(NamedTuple):

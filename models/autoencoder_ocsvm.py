@@ -17,15 +17,18 @@ Shape letters: B windows, T samples, D sensors, F features.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from msgspec import Meta
 
 from models import autoencoder, dense_autoencoder
 from models.autoencoder import AutoencoderSpec
 from models.covariance import inverse, shrunk_covariance
 from models.fitting import evenly
+from models.hyperparameters import Count, Searched, Share
 from models.imputation import fill
 from models.ocsvm import outside, solved
 from models.scorer import Fitted, Params, Progress, Scorer, Scores, Windows
@@ -50,9 +53,9 @@ class AutoencoderOcsvmSpec(AutoencoderSpec):
         points: windows that the machine is fitted to at most, evenly spaced: time grows with their square.
     """
 
-    nu: float = 0.05
-    sharpness: float = 1.0
-    points: int = 4000
+    nu: Annotated[Share, Searched(0.01, 0.2)] = 0.05
+    sharpness: Annotated[float, Meta(gt=0.0), Searched(0.1, 10.0)] = 1.0
+    points: Count = 4000
 
 
 def fit(rng: jax.Array, windows: Windows, spec: AutoencoderOcsvmSpec, progress: Progress) -> Fitted:

@@ -21,6 +21,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from models.hyperparameters import Hyperparameter, hyperparameters
 from models.imputation import Imputation
 from models.registry import BrokenScorerError, UnknownScorerError, get_scorer
 from models.scaling import Scaling
@@ -188,9 +189,10 @@ def build_spec(spec_type: type[Any], values: object) -> Any:
         values: a JSON object.
 
     Raises:
-        BundleError: not an object, an unknown field, or a value of another type than the field's default.
+        BundleError: not an object, an unknown field, a value of another type than the field's default, or one outside
+            its range.
     """
-    known = {one.name: one.default for one in dataclasses.fields(spec_type)}
+    known = {one.name: one for one in hyperparameters(spec_type)}
     if not isinstance(values, dict):
         raise BundleError(spec_type.__name__, type(values).__name__, "an object")
     given: dict[str, Any] = dict(values)
@@ -199,8 +201,16 @@ def build_spec(spec_type: type[Any], values: object) -> Any:
             raise BundleError(
                 f"{spec_type.__name__}.{name}", "an unknown field", f"one of {', '.join(known)}"
             )
-        given[name] = _like(f"{spec_type.__name__}.{name}", value, known[name])
+        given[name] = _within(f"{spec_type.__name__}.{name}", value, known[name])
     return spec_type(**given)
+
+
+def _within(where: str, value: Any, known: Hyperparameter) -> Any:
+    """The value in its default's type, if it is in the range."""
+    like = _like(where, value, known.default)
+    if not known.accepts(like):
+        raise BundleError(where, repr(value), known.range)
+    return like
 
 
 def _like(where: str, value: Any, default: Any) -> Any:

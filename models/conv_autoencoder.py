@@ -7,10 +7,12 @@ After Masci, Meier, Ciresan & Schmidhuber 2011 (ICANN). The way back stretches a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 
 from models.autoencoder import AutoencoderSpec, Kind, autoencoder, mean_square
+from models.hyperparameters import Count, Searched
 from models.layers import convolve, dense, dense_layer, stretch
 from models.scorer import Params, Windows
 
@@ -26,7 +28,7 @@ class ConvAutoencoderSpec(AutoencoderSpec):
         width: filters of the inner layers; the outer ones have half as many.
     """
 
-    width: int = 32
+    width: Annotated[Count, Searched(8, 64)] = 32
 
 
 def init(key: jax.Array, spec: ConvAutoencoderSpec, length: int, sensors: int) -> Params:

@@ -15,13 +15,14 @@ Shape letters: N rows, L entries of a row, H units of the code.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from models.hyperparameters import Amount, Count, Lags, Rate, Searched, Share
 from models.layers import perceptron, perceptron_layers
 from models.scorer import FitRefused, Fitted, Params, Progress, Scorer, Scores, Windows
 from models.whitening import fit_whitening, scores_of
@@ -51,19 +52,19 @@ class DeepSvddSpec:
         min_spread: least standard deviation of held-out distances over their mean that is not a collapse.
     """
 
-    objective: str = "one_class"
-    nu: float = 0.05
-    code: int = 32
-    width: int = 64
-    lags: int = 1
-    epochs: int = 40
-    epoch_windows: int = 8192
-    batch: int = 64
-    learning_rate: float = 0.003
-    weight_decay: float = 0.0001
-    patience: int = 5
-    held_out: float = 0.15
-    min_spread: float = 0.01
+    objective: Literal["one_class", "soft_boundary"] = "one_class"
+    nu: Share = 0.05
+    code: Annotated[Count, Searched(8, 128)] = 32
+    width: Annotated[Count, Searched(16, 256)] = 64
+    lags: Lags = 1
+    epochs: Count = 40
+    epoch_windows: Count = 8192
+    batch: Count = 64
+    learning_rate: Rate = 0.003
+    weight_decay: Annotated[Amount, Searched(1e-5, 1e-2)] = 0.0001
+    patience: Count = 5
+    held_out: Share = 0.15
+    min_spread: Amount = 0.01
 
 
 class Ball(NamedTuple):

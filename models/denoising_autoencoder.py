@@ -9,12 +9,15 @@ sensor of a step that began some samples ago was then named less often.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
+from msgspec import Meta
 
 from models import dense_autoencoder
 from models.autoencoder import AutoencoderSpec, Kind, autoencoder, mean_square
+from models.hyperparameters import Amount, Searched
 from models.scorer import Params, Windows
 
 
@@ -27,8 +30,8 @@ class DenoisingAutoencoderSpec(AutoencoderSpec):
         hidden_share: share of the sensors that a training window is shown without, as 0.
     """
 
-    noise: float = 0.3
-    hidden_share: float = 0.2
+    noise: Annotated[Amount, Searched(0.05, 1.0)] = 0.3
+    hidden_share: Annotated[float, Meta(ge=0.0, lt=1.0), Searched(0.0, 0.5, linear=True)] = 0.2
 
 
 def corrupted(values: jax.Array, spec: DenoisingAutoencoderSpec, key: jax.Array) -> jax.Array:

@@ -17,13 +17,15 @@ Shape letters: B windows, L entries of u, H units of the code.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from msgspec import Meta
 
 from models.adversary import discriminator, discriminator_loss, feature_gap, optimiser
 from models.covariance import inverse, shrunk_covariance
+from models.hyperparameters import Amount, Count, Lags, Rate, Searched, Share
 from models.layers import perceptron, perceptron_layers
 from models.residuals import per_sensor
 from models.scorer import FitRefused, Fitted, Params, Progress, Scorer, Scores, Windows
@@ -49,18 +51,18 @@ class GanomalySpec:
         held_out: newest share of the windows, for validation.
     """
 
-    code: int = 0
-    width: int = 64
-    lags: int = 1
-    adversarial: float = 1.0
-    contextual: float = 50.0
-    encoder: float = 1.0
-    epochs: int = 40
-    epoch_windows: int = 8192
-    batch: int = 64
-    learning_rate: float = 0.002
-    patience: int = 5
-    held_out: float = 0.15
+    code: Annotated[int, Meta(ge=0)] = 0
+    width: Annotated[Count, Searched(16, 128)] = 64
+    lags: Lags = 1
+    adversarial: Annotated[Amount, Searched(0.1, 10.0)] = 1.0
+    contextual: Annotated[Amount, Searched(5.0, 500.0)] = 50.0
+    encoder: Annotated[Amount, Searched(0.1, 10.0)] = 1.0
+    epochs: Count = 40
+    epoch_windows: Count = 8192
+    batch: Count = 64
+    learning_rate: Rate = 0.002
+    patience: Count = 5
+    held_out: Share = 0.15
 
 
 class Coded(NamedTuple):

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from models.fitting import seed_of
+from models.hyperparameters import Count, Lags, Searched
 from models.scorer import Fitted, Params, Progress, Scorer, Scores, Windows
 from models.whitening import fit_whitening, scores_of
 
@@ -34,9 +36,9 @@ class IsolationForestSpec:
         lags: samples before the last that are judged with it.
     """
 
-    trees: int = 100
-    samples: int = 256
-    lags: int = 1
+    trees: Annotated[Count, Searched(50, 400)] = 100
+    samples: Annotated[int, Meta(ge=2), Searched(64, 1024)] = 256
+    lags: Lags = 1
 
 
 def fit(rng: jax.Array, windows: Windows, spec: IsolationForestSpec, progress: Progress) -> Fitted:

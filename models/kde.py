@@ -12,12 +12,15 @@ Shape letters: B windows, L entries, P points.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from msgspec import Meta
 
 from models.fitting import evenly
+from models.hyperparameters import Count, Lags, Searched
 from models.kernels import as_distance, log_kernel_mean
 from models.scorer import Fitted, Params, Progress, Scorer, Scores, Windows
 from models.whitening import fit_whitening, scores_of
@@ -37,11 +40,11 @@ class KdeSpec:
         lags: samples before the last that are judged with it.
     """
 
-    points: int = 1000
-    smallest: float = 0.1
-    largest: float = 2.0
-    tried: int = 16
-    lags: int = 1
+    points: Annotated[Count, Searched(250, 4000)] = 1000
+    smallest: Annotated[float, Meta(gt=0.0)] = 0.1
+    largest: Annotated[float, Meta(gt=0.0)] = 2.0
+    tried: Count = 16
+    lags: Lags = 1
 
 
 def fit(rng: jax.Array, windows: Windows, spec: KdeSpec, progress: Progress) -> Fitted:

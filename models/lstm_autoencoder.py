@@ -16,12 +16,15 @@ what all of them add up to. A distance per sensor: about 1 while all is normal.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
+from msgspec import Meta
 
 from models import var
 from models.covariance import root
+from models.hyperparameters import Amount, Count, Rate, Searched, Share
 from models.innovations import Innovations, judged, linear_forecasts, summed
 from models.innovations import innovations as innovations_of
 from models.lstm import LstmWeights, corrections
@@ -52,20 +55,20 @@ class LstmAutoencoderSpec:
         held_out: newest share of the windows, for validation and the network's share in the forecast.
     """
 
-    hidden: int = 32
-    tail: int = 8
-    order: int = 3
-    ridge: float = 0.01
-    memory_weight: float = 0.2
-    epochs: int = 20
-    epoch_windows: int = 4096
-    batch: int = 64
-    learning_rate: float = 0.003
-    weight_decay: float = 0.01
-    dropout: float = 0.2
-    reconstruction_weight: float = 0.3
-    patience: int = 3
-    held_out: float = 0.15
+    hidden: Annotated[Count, Searched(8, 64)] = 32
+    tail: Count = 8
+    order: Annotated[Count, Searched(1, 6, linear=True)] = 3
+    ridge: Annotated[Amount, Searched(1e-3, 1.0)] = 0.01
+    memory_weight: Annotated[float, Meta(gt=0.0, le=1.0), Searched(0.05, 1.0)] = 0.2
+    epochs: Count = 20
+    epoch_windows: Count = 4096
+    batch: Count = 64
+    learning_rate: Rate = 0.003
+    weight_decay: Annotated[Amount, Searched(1e-4, 0.1)] = 0.01
+    dropout: Annotated[float, Meta(ge=0.0, lt=1.0), Searched(0.0, 0.5, linear=True)] = 0.2
+    reconstruction_weight: Annotated[Amount, Searched(0.03, 3.0)] = 0.3
+    patience: Count = 3
+    held_out: Share = 0.15
 
 
 def innovations(weights: LstmWeights, linear: jax.Array, windows: Windows) -> Innovations:

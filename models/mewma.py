@@ -9,12 +9,15 @@ fault: where normal wanders, its limit is wide.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
+from msgspec import Meta
 
 from models.covariance import inverse, shrunk_covariance
 from models.fitting import real_tail
+from models.hyperparameters import Searched
 from models.residuals import per_sensor, weighed
 from models.scorer import Fitted, Params, Progress, Scorer, Scores, Windows
 
@@ -28,7 +31,7 @@ class MewmaSpec:
             window.
     """
 
-    weight: float = 0.2
+    weight: Annotated[float, Meta(gt=0.0, le=1.0), Searched(0.03, 0.5)] = 0.2
 
 
 def fit(rng: jax.Array, windows: Windows, spec: MewmaSpec, progress: Progress) -> Fitted:

@@ -21,15 +21,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from models import lstm_autoencoder
 from models.covariance import as_if_all_observed
+from models.hyperparameters import Amount, Count, Searched, Share
 from models.imputation import fill
 from models.innovations import Band, Innovations, newest, onset_signatures, summed
 from models.lstm import LstmWeights
@@ -56,15 +58,15 @@ class OcnnSpec(LstmAutoencoderSpec):
         min_spread: least standard deviation of y over r that is not a collapse.
     """
 
-    nu: float = 0.05
-    width: float = 2.0
-    activation: str = "linear"
-    alternations: int = 4
-    head_steps: int = 1000
-    head_learning_rate: float = 0.02
-    encoder_learning_rate: float = 0.001
-    anchor_weight: float = 1.0
-    min_spread: float = 1e-5
+    nu: Annotated[Share, Searched(0.01, 0.2)] = 0.05
+    width: Annotated[float, Meta(gt=0.0), Searched(1.0, 4.0)] = 2.0
+    activation: Literal["linear", "relu", "sigmoid"] = "linear"
+    alternations: Count = 4
+    head_steps: Count = 1000
+    head_learning_rate: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.02
+    encoder_learning_rate: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.001
+    anchor_weight: Amount = 1.0
+    min_spread: Amount = 1e-5
 
 
 def fit(

@@ -12,12 +12,15 @@ Shape letters: B windows, L entries, P support vectors.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from msgspec import Meta
 
 from models.fitting import evenly
+from models.hyperparameters import Count, Lags, Searched, Share
 from models.kernels import as_distance, log_kernel_mean
 from models.scorer import Fitted, Params, Progress, Scorer, Scores, Windows
 from models.whitening import fit_whitening, scores_of
@@ -34,10 +37,10 @@ class OcsvmSpec:
         lags: samples before the last that are judged with it.
     """
 
-    nu: float = 0.05
-    sharpness: float = 1.0
-    points: int = 4000
-    lags: int = 1
+    nu: Annotated[Share, Searched(0.01, 0.2)] = 0.05
+    sharpness: Annotated[float, Meta(gt=0.0), Searched(0.1, 10.0)] = 1.0
+    points: Count = 4000
+    lags: Lags = 1
 
 
 def fit(rng: jax.Array, windows: Windows, spec: OcsvmSpec, progress: Progress) -> Fitted:

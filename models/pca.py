@@ -7,12 +7,14 @@ quantile of its part, so that both speak with one voice. It is one quadratic for
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
 from models.covariance import as_if_all_observed, quadratic, shrunk_covariance
 from models.fitting import real_tail
+from models.hyperparameters import Lags, Searched, Share
 from models.scorer import Fitted, Params, Progress, Scorer, Scores, Windows
 
 
@@ -26,9 +28,9 @@ class PcaSpec:
         limit: the normal quantile at which T^2 and Q each count 1.
     """
 
-    explained: float = 0.9
-    lags: int = 0
-    limit: float = 0.99
+    explained: Annotated[Share, Searched(0.5, 0.99, linear=True)] = 0.9
+    lags: Lags = 0
+    limit: Share = 0.99
 
 
 def fit(rng: jax.Array, windows: Windows, spec: PcaSpec, progress: Progress) -> Fitted:

@@ -17,15 +17,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from msgspec import Meta
 
 from models import dense_autoencoder
 from models.autoencoder import AutoencoderSpec, Descent, described, refuse_useless, score
 from models.fitting import real_tail
+from models.hyperparameters import Searched
 from models.scorer import FitRefused, Fitted, Params, Progress, Scorer, Windows
 
 GROUPS = ("rows", "columns")
@@ -44,9 +46,9 @@ class RobustAutoencoderSpec(AutoencoderSpec):
         warm_up: epochs before anything is left out.
     """
 
-    penalty: float = 2.0
-    groups: str = "rows"
-    warm_up: int = 3
+    penalty: Annotated[float, Meta(gt=0.0), Searched(1.0, 4.0)] = 2.0
+    groups: Literal["rows", "columns"] = "rows"
+    warm_up: Annotated[int, Meta(ge=0)] = 3
 
 
 def shortened(rest: jax.Array, groups: str, penalty: float) -> jax.Array:

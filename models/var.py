@@ -11,13 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from msgspec import Meta
 
 from models.covariance import inverse, shrunk, shrunk_covariance
 from models.fitting import real_tail
+from models.hyperparameters import Amount, Count, Searched
 from models.innovations import Band, Innovations, judged, linear_forecasts, summed
 from models.innovations import innovations as innovations_of
 from models.residuals import per_sensor
@@ -35,9 +38,9 @@ class VarSpec:
             alone is judged, as is classic.
     """
 
-    order: int = 3
-    ridge: float = 0.01
-    memory_weight: float = 1.0
+    order: Annotated[Count, Searched(1, 6, linear=True)] = 3
+    ridge: Annotated[Amount, Searched(1e-3, 1.0)] = 0.01
+    memory_weight: Annotated[float, Meta(gt=0.0, le=1.0), Searched(0.05, 1.0)] = 1.0
 
 
 def fit(rng: jax.Array, windows: Windows, spec: VarSpec, progress: Progress) -> Fitted:

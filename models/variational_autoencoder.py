@@ -10,11 +10,13 @@ chance; the whitening of the residual does what s does in a reconstruction proba
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
 from models.autoencoder import AutoencoderSpec, Kind, autoencoder
+from models.hyperparameters import Amount, Searched
 from models.layers import perceptron, perceptron_layers
 from models.scorer import Params, Windows
 
@@ -30,7 +32,7 @@ class VariationalAutoencoderSpec(AutoencoderSpec):
         divergence_weight: of the Kullback-Leibler divergence; 1 is the evidence lower bound.
     """
 
-    divergence_weight: float = 1.0
+    divergence_weight: Annotated[Amount, Searched(0.1, 10.0)] = 1.0
 
 
 def init(key: jax.Array, spec: VariationalAutoencoderSpec, length: int, sensors: int) -> Params:

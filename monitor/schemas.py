@@ -78,7 +78,35 @@ def documents() -> dict[str, Schema]:
 
 def settings_schema() -> Schema:
     """JSON Schema of the configuration file, for editors."""
-    return _schema("nuwatch.schema.json", "Configuration of nuwatch", _plain_struct(Settings))
+    from models.registry import built_in_names  # here, because it brings JAX, which no other schema needs
+
+    schema = _schema("nuwatch.schema.json", "Configuration of nuwatch", _plain_struct(Settings))
+    options = {name: _scorer_options(name) for name in built_in_names()}
+    schema["$defs"] |= {f"scorer_{name}": each for name, each in options.items()}
+    known = {name: {"$ref": _REFS.format(name=f"scorer_{name}")} for name in options}
+    by_name = [
+        *schema["$defs"]["Scoring"]["properties"]["scorers"]["anyOf"],
+        schema["$defs"]["Auto"]["properties"]["candidates"],
+    ]
+    for members in by_name:
+        if members.get("type") == "object":
+            members["properties"] = known
+    return schema
+
+
+def _scorer_options(name: str) -> Schema:
+    """What may be set of a built-in scorer, with ranges and meanings."""
+    from models.registry import get_scorer
+
+    spec = get_scorer(name).spec
+    texts = texts_of(spec)
+    _, components = msgspec.json.schema_components((spec,), ref_template=_REFS)
+    (schema,) = components.values()
+    properties = {
+        key: members | ({"description": texts[key]} if key in texts else {})
+        for key, members in schema["properties"].items()
+    }
+    return {"title": name, "type": "object", "additionalProperties": False, "properties": properties}
 
 
 def asyncapi() -> Schema:
@@ -199,15 +227,20 @@ def _schema(name: str, title: str, *kinds: Any) -> Schema:
 def _describe(schema: Schema, kind: type[Struct]) -> None:
     """Put a docstring's first part at the object, and the attributes' texts, inherited ones too, below."""
     schema["description"] = _one_line(_ATTRIBUTES.split(kind.__doc__ or "")[0])
-    texts = {
-        name: text
-        for base in reversed(kind.__mro__)
-        for name, text in attribute_texts(base.__doc__ or "").items()
-    }
+    texts = texts_of(kind)
     for field in msgspec.structs.fields(kind):
         if field.name in texts:
             members = schema["properties"][field.encode_name]
             schema["properties"][field.encode_name] = members | {"description": texts[field.name]}
+
+
+def texts_of(kind: type[Any]) -> Mapping[str, str]:
+    """What the docstrings of a type and its bases say of its fields."""
+    return {
+        name: text
+        for base in reversed(kind.__mro__)
+        for name, text in attribute_texts(base.__doc__ or "").items()
+    }
 
 
 def attribute_texts(docstring: str) -> Mapping[str, str]:

@@ -114,5 +114,7 @@ BY_TYPE: dict[str, tuple[Any, Any]] = {
     "maxLength": (str, _limit(lambda value, n: len(value) <= n)),
     "pattern": (str, _limit(lambda value, pattern: re.search(pattern, value))),
     "minimum": ((int, float), _limit(lambda value, n: value >= n)),
+    "exclusiveMinimum": ((int, float), _limit(lambda value, n: value > n)),
+    "exclusiveMaximum": ((int, float), _limit(lambda value, n: value < n)),
     "maximum": ((int, float), _limit(lambda value, n: value <= n)),
 }

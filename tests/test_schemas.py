@@ -229,6 +229,12 @@ def test_a_minimal_configuration_fits_the_settings_schema():
         ("asset_classes.reactor.sensors.temperature.range", [0]),
         ("asset_classes.reactor.sensors.temperature.range", [0, 1, 2]),
         ("asset_classes.reactor.calibration", {"nue": 0.1}),
+        ("asset_classes.reactor.scoring", {"scorers": {"pca": {"explained": 1.5}}}),
+        ("asset_classes.reactor.scoring", {"scorers": {"pca": {"explain": 0.5}}}),
+        (
+            "asset_classes.reactor.scoring",
+            {"auto": {"candidates": {"robust_autoencoder": {"groups": "rings"}}}},
+        ),
         ("times", {"range": ["2000-01-01T00:00:00Z", 5]}),
     ],
 )

@@ -284,6 +284,19 @@ def test_unknown_scorers_and_options_are_errors_with_what_was_meant(tmp_path: Pa
     }
 
 
+def test_an_option_of_a_scorer_outside_its_range_is_an_error_with_the_range(tmp_path: Path) -> None:
+    text = (
+        GOOD + "    scoring: {scorers: {pca: {explained: 1.5}, var: {order: 0}, ocnn: {activation: tanh}}}\n"
+    )
+    found = {f.path: (f.message, f.expected) for f in findings_of(tmp_path, text) if f.level == "error"}
+    scorers = f"{CLASS}.scoring.scorers"
+    assert found == {
+        f"{scorers}.pca.explained": ("got 1.5", "more than 0, less than 1"),
+        f"{scorers}.var.order": ("got 0", "at least 1"),
+        f"{scorers}.ocnn.activation": ("got 'tanh'", "one of linear, relu, sigmoid"),
+    }
+
+
 def test_settings_of_auto_beside_named_scorers_are_a_warning(tmp_path: Path) -> None:
     found = only(tmp_path, GOOD + "    scoring: {scorers: {pca: {}}, auto: {margin: 0.1}}\n")
     assert (found.level, found.path) == ("warning", f"{CLASS}.scoring.auto")
