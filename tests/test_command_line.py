@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("demo", "init", "validate", "train", "replay", "run", "decide", "benchmark", "schema")
+COMMANDS = ("demo", "init", "validate", "train", "models", "replay", "run", "decide", "benchmark", "schema")
 LIGHT = (
     (),
     *(
@@ -17,6 +17,7 @@ LIGHT = (
         for name in ("init", "validate", "schema", "train", "replay", "run", "decide", "demo", "benchmark")
     ),
     ("benchmark", "detection"),
+    ("models", "compare"),
 )
 HEAVY = ("jax", "flax", "optax", "kafka", "pyarrow", "river", "scipy", "sklearn")
 

@@ -17,6 +17,7 @@ _COMMANDS = {
     "init": "Write a commented configuration to start from.",
     "validate": "Say what is wrong with a configuration, where, and what was expected.",
     "train": "Learn normal from recorded history and write a bundle.",
+    "models": "Compare scorers on your own data, and search their settings.",
     "replay": "Run recorded data through the very pipeline that runs live, and judge it.",
     "run": "The daemon: watch a broker's topic and publish alerts.",
     "decide": "Approve, reject or roll back a threshold.",

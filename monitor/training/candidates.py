@@ -21,7 +21,7 @@ from models.program import Program, compile_program
 from models.registry import candidate_names, get_scorer
 from models.scorer import FitRefused, Windows
 from monitor.model import Grouping, scored_columns
-from monitor.settings import AssetClass
+from monitor.settings import AssetClass, Scoring
 from monitor.thresholds.threshold import ThresholdRefused
 from monitor.training.fit import fit_windows, started
 from monitor.training.history import Rows, groups_of, parts_of, scaled
@@ -97,15 +97,44 @@ class Comparison:
         self.candidates[name] = Candidate(self.judge((name,)), learnt, distinct, fit_seconds, window_us)
 
 
-class _Common(NamedTuple):
-    """What all candidates share: the bundle without scorers, what fits them, and what they are compared on."""
+class Ground(NamedTuple):
+    """What all candidates share.
+
+    Attributes:
+        draft: the bundle without scorers.
+        windows: [N, T, D] that fit them.
+        planting: makes the windows that they are compared on.
+        held: the held-out windows.
+        cases: the faults.
+        span: F, windows that a fault lasts.
+        scoring: the class's, with the seed.
+        nu: that they are compared at.
+    """
 
     draft: Bundle
     windows: Windows
     planting: Planting
     held: Held
     cases: list[Case]
-    seed: int
+    span: int
+    scoring: Scoring
+    nu: float
+
+
+class Tried(NamedTuple):
+    """A scorer that was fitted to the ground's windows.
+
+    Attributes:
+        trained: the scorer.
+        scores: of held-out windows and of those with faults.
+        fit_seconds: on this machine.
+        window_us: to score one window, on this machine.
+    """
+
+    trained: TrainedScorer
+    scores: Scores
+    fit_seconds: float
+    window_us: float
 
 
 def compare(asset_class: AssetClass, rows: Rows, told: TrainingProgress) -> Comparison:
@@ -115,24 +144,26 @@ def compare(asset_class: AssetClass, rows: Rows, told: TrainingProgress) -> Comp
         ThresholdRefused: the held-out parts are too short.
     """
     told.stage("auto: planting faults")
-    common, comparison = _prepared(asset_class, rows)
+    ground = prepared(asset_class, rows)
+    comparison = Comparison(asset_class, ground.held, ground.cases, ground.span)
     fitted: list[TrainedScorer] = []
     for name, options in comparison.options.items():
         try:
-            began = time.perf_counter()
-            fitted.append(_fit(name, options, common, fitted, told))
-            seconds = time.perf_counter() - began
-            told.stage(f"auto: trying {name}")
-            program = compile_program(_with(common.draft, fitted[-1]))
-            program.warm_up()
-            scores, window_us = _scores(program, common, told)
-            comparison.add(name, scores, _learnt(fitted[-1]), seconds, window_us)
+            found = tried(name, options, ground, told, fitted)
+            fitted.append(found.trained)
+            comparison.add(name, found.scores, learnt(found.trained), found.fit_seconds, found.window_us)
         except (FitRefused, ThresholdRefused, ValueError) as refused:
             comparison.refused[name] = str(refused)
     return comparison
 
 
-def _prepared(asset_class: AssetClass, rows: Rows) -> tuple[_Common, Comparison]:
+def prepared(asset_class: AssetClass, rows: Rows) -> Ground:
+    """Scale the history, keep its end from the fit, and plan the faults.
+
+    Raises:
+        ThresholdRefused: the held-out parts are too short.
+        FitRefused: no window is left to fit.
+    """
     scoring = asset_class.scoring
     grouping = Grouping(groups_of(asset_class, rows))
     normal, _, plain = scaled(asset_class, rows, grouping, parts_of(asset_class, rows.slots))
@@ -152,14 +183,44 @@ def _prepared(asset_class: AssetClass, rows: Rows) -> tuple[_Common, Comparison]
     span = span_of(held, scoring.smoothing)
     cases = cases_of(held, span, len(draft.sensors), scoring.auto.faults, scoring.seed)
     planting = Planting(asset_class, rows, normal, held, span, scoring.seed)
-    common = _Common(draft, windows, planting, held, cases, scoring.seed)
-    return common, Comparison(asset_class, held, cases, span)
+    nu = comparable_nu(asset_class.calibration.nu, held)
+    return Ground(draft, windows, planting, held, cases, span, scoring, nu)
+
+
+def tried(
+    name: str,
+    options: Mapping[str, Any],
+    ground: Ground,
+    told: TrainingProgress,
+    fitted: Sequence[TrainedScorer] = (),
+) -> Tried:
+    """Fit a scorer, and score what it is compared on.
+
+    Args:
+        name: the scorer.
+        options: its hyperparameters.
+        ground: what it is compared on.
+        told: of stages and epochs.
+        fitted: scorers that it may start from.
+
+    Raises:
+        FitRefused: it must not be used.
+        ValueError: an option is not of it.
+    """
+    began = time.perf_counter()
+    trained = _fit(name, options, ground, fitted, told)
+    seconds = time.perf_counter() - began
+    told.stage(f"auto: trying {name}")
+    program = compile_program(with_scorer(ground.draft, trained))
+    program.warm_up()
+    scores, window_us = _scores(program, ground, told)
+    return Tried(trained, scores, seconds, window_us)
 
 
 def _fit(
     name: str,
     options: Mapping[str, Any],
-    common: _Common,
+    ground: Ground,
     fitted: Sequence[TrainedScorer],
     told: TrainingProgress,
 ) -> TrainedScorer:
@@ -167,31 +228,33 @@ def _fit(
     told.stage(f"auto: fitting {name}")
     scorer = get_scorer(name)
     spec = build_spec(scorer.spec, dict(options))
-    key = jax.random.fold_in(jax.random.key(common.seed), zlib.crc32(name.encode()))
-    result = scorer.fit(key, common.windows, spec, told.step, **started(scorer, spec, fitted))
+    key = jax.random.fold_in(jax.random.key(ground.scoring.seed), zlib.crc32(name.encode()))
+    result = scorer.fit(key, ground.windows, spec, told.step, **started(scorer, spec, fitted))
     return TrainedScorer(name, spec, result.params)
 
 
-def _with(draft: Bundle, scorer: TrainedScorer) -> Bundle:
+def with_scorer(draft: Bundle, scorer: TrainedScorer) -> Bundle:
+    """The bundle with one scorer, its limits still missing."""
     return Bundle(draft.sensors, draft.length, draft.block, draft.scaling, draft.imputation, (scorer,))
 
 
-def _scores(program: Program, common: _Common, told: TrainingProgress) -> tuple[Scores, float]:
+def _scores(program: Program, ground: Ground, told: TrainingProgress) -> tuple[Scores, float]:
     """Scores of all windows, and the microseconds that one took."""
-    seconds, count = 0.0, len(common.held.closing)
+    seconds, count = 0.0, len(ground.held.closing)
     normal: list[np.ndarray] = []
     for low in range(0, count, _AT_ONCE):
-        values, mask = common.planting.normal(np.arange(low, min(low + _AT_ONCE, count)))
+        values, mask = ground.planting.normal(np.arange(low, min(low + _AT_ONCE, count)))
         began = time.perf_counter()
         normal.append(program(values, mask).score.astype(np.float64))
         seconds += time.perf_counter() - began
     planted: list[np.ndarray] = []
-    for done, case in enumerate(common.cases, 1):
-        score = program(*common.planting.planted(case)).score.astype(np.float64)
+    for done, case in enumerate(ground.cases, 1):
+        score = program(*ground.planting.planted(case)).score.astype(np.float64)
         planted.append(score.reshape(len(KINDS[case.kind][1]), -1, 1))
-        told.step(done, len(common.cases), {})
+        told.step(done, len(ground.cases), {})
     return Scores(np.concatenate(normal), np.stack(planted)), 1e6 * seconds / count
 
 
-def _learnt(scorer: TrainedScorer) -> int:
+def learnt(scorer: TrainedScorer) -> int:
+    """Numbers that a scorer has learnt."""
     return sum(int(np.size(leaf)) for leaf in jax.tree_util.tree_leaves(scorer.params))

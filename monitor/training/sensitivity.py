@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from monitor.settings import Scoring
@@ -44,7 +45,7 @@ class Scores(NamedTuple):
     planted: Floats
 
 
-class Sensitivity(NamedTuple):
+class Sensitivity(Struct, frozen=True):
     """How well planted faults are seen at the limit.
 
     Attributes:

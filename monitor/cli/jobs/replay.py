@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
@@ -17,15 +16,15 @@ from monitor.alerting.messages import duration_text
 from monitor.checkpoint import Entry
 from monitor.cli.common import connector_errors, load_models, pipeline_factory
 from monitor.cli.jobs.reload import Generations, generation_of
+from monitor.cli.labelling import check_labels, labels_of
 from monitor.commands import Commands, TimedDecisions, command_of
 from monitor.configuration import Configuration, parse, read
-from monitor.connect import layout_of, make_source, recordings, topic_name
+from monitor.connect import make_source, recordings, topic_name
 from monitor.engine import Step
 from monitor.errors import ConfigurationError, UsageError
-from monitor.evaluation import labels as labelling
 from monitor.evaluation.evaluate import evaluate
 from monitor.evaluation.incident_log import Incident
-from monitor.evaluation.labels import UNLABELLED, Labels
+from monitor.evaluation.labels import Labels
 from monitor.generation import Change
 from monitor.journal import ExportedJournal, read_journal
 from monitor.model import Model
@@ -49,8 +48,7 @@ def replay_command(
     journal: Path | None = None,
 ) -> None:
     """Do what `nuwatch replay` says."""
-    if labels_file is not None and label_column is not None:
-        raise UsageError("--labels and --label-column: expected one of them")
+    check_labels(labels_file, label_column)
     if journal is not None and decisions is not None:
         raise UsageError("--journal and --decisions: expected one of them; a journal has the decisions")
     configuration = read(config)
@@ -60,7 +58,7 @@ def replay_command(
     else:
         models = load_models(configuration)
     settings = recordings(configuration, files)
-    known = _labels(configuration, settings, labels_file, label_column)
+    known = labels_of(configuration, settings, labels_file, label_column)
     with connector_errors():
         done = replay(
             make_source(configuration, settings),
@@ -115,18 +113,6 @@ def _journalled(
     change = generation_of(configuration, models, replay=True).change
     begun = {partition: its[0].position for partition, its in entries.items()}
     return Journalled(change, _generations(configuration), begun)
-
-
-def _labels(configuration: Configuration, settings: Any, file: Path | None, column: str | None) -> Labels:
-    if file is not None:
-        return labelling.read(file, layout_of(configuration.settings).time)
-    if column is None:
-        return UNLABELLED
-    from connectors.files import read_column
-
-    with connector_errors():
-        rows = read_column(settings, column, layout_of(configuration.settings).time, configuration.folder)
-    return labelling.from_column(rows.assets, rows.time, rows.values, column)
 
 
 def _paced(speed: float) -> Callable[[Step], None]:

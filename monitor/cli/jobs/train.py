@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
 from rich.console import Console
 
-from connectors.ports import Source, Start
-from connectors.records import Batch
 from monitor import __version__
 from monitor.bundles import write_bundle
 from monitor.cli.bars import Bars, bars
-from monitor.cli.common import connector_errors
+from monitor.cli.history import history, interval_of
 from monitor.configuration import Configuration, read
-from monitor.connect import make_source, recordings
-from monitor.errors import ConfigurationError, UsageError
-from monitor.quantities import Instant
+from monitor.errors import UsageError
 from monitor.report import SensorRow, TrainingMeta, training_report
 from monitor.report.budget import budget_text
 from monitor.report.choice import choice_text
@@ -40,12 +35,12 @@ def train_command(
     """Do what `nuwatch train` says."""
     configuration = read(config)
     chosen = _classes(configuration, only)
-    interval = _interval(begin, end)
+    interval = interval_of(begin, end)
     trained: dict[str, Trained] = {}
     for name in chosen:
         with bars(Console(stderr=True)) as progress:
             told = Bars(progress)
-            batches = _history(configuration, files, interval)
+            batches = history(configuration, files, interval)
             trained[name] = train(
                 configuration.settings.asset_classes[name],
                 name,
@@ -66,59 +61,6 @@ def _classes(configuration: Configuration, only: tuple[str, ...]) -> tuple[str, 
         if name not in known:
             raise UsageError(f"--class: got {name!r}, expected one of {', '.join(known)}")
     return only or known
-
-
-def _interval(begin: str | None, end: str | None) -> tuple[int, int]:
-    try:
-        low = 0 if begin is None else int(Instant.parse(begin))
-        high = 2**63 - 1 if end is None else int(Instant.parse(end))
-    except ValueError as error:
-        raise UsageError(f"--from/--to: {error}") from None
-    if low >= high:
-        raise UsageError(f"--from {begin} is not before --to {end}")
-    return low, high
-
-
-def _history(
-    configuration: Configuration, files: tuple[Path, ...], interval: tuple[int, int]
-) -> Iterator[Batch]:
-    """The batches of the interval; a topic is read to its present end, because records may arrive late."""
-    settings: Any = recordings(configuration, files)
-    low, high = interval
-    start: Start = "earliest"
-    if hasattr(settings, "topic"):
-        start = low if low > 0 else "earliest"
-        settings = msgspec.structs.replace(settings, until="end")
-    with connector_errors():
-        source = make_source(configuration, settings)
-        try:
-            source.open(lambda _: None, start)
-            yield from _batches(source, low, high)
-        finally:
-            source.close()
-
-
-def _batches(source: Source, low: int, high: int) -> Iterator[Batch]:
-    seen = rejected = 0
-    example = ""
-    while not source.exhausted:
-        for polled in source.poll(1.0):
-            rejected += len(polled.rejected)
-            example = next((f"{r.reason}: {r.detail}" for r in polled.rejected), example)
-            for batch in polled.batches:
-                inside = (batch.time >= low) & (batch.time < high)
-                seen += len(batch.time)
-                yield batch if inside.all() else _rows(batch, inside)
-    if not seen:
-        why = f"; {rejected} records were rejected, such as {example}" if rejected else ""
-        raise ConfigurationError(f"the history holds no reading of a configured asset{why}")
-    if rejected:
-        click.echo(f"warning: {rejected} records of the history were rejected, such as {example}", err=True)
-
-
-def _rows(batch: Batch, kept: Any) -> Batch:
-    columns = ("asset", "time", "values", "quality", "context", "offset")
-    return batch._replace(**{name: getattr(batch, name)[kept] for name in columns})
 
 
 def _tell(
