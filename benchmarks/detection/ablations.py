@@ -15,7 +15,8 @@ from benchmarks.detection.baselines import register_baselines
 from benchmarks.detection.contenders import Contender
 from benchmarks.detection.contract import Request, Section
 from benchmarks.detection.detect import Task, work
-from benchmarks.detection.result import section_of
+from benchmarks.detection.result import Result, section_of
+from benchmarks.detection.workers import each
 from models import registry
 from models.ocnn_head import theorem1_r
 from models.scorer import Fitted, Params, Progress, Scorer, Scores, Windows
@@ -45,26 +46,28 @@ CONTENDERS: Final = (
 
 def ablations(request: Request) -> Section:
     """The section; ``request.scorers`` chooses among `CONTENDERS` by name."""
-    register_baselines()
-    if "ocnn_as_printed" not in registry.scorer_names():
-        registry.register(AS_PRINTED, listed=False)
     tasks = [
-        Task(name, request.data, request.quick, contender, seed, None)
+        Task(name, request.data, request.quick, contender, seed, None, request.keep)
         for name in request.datasets or _DATA_SETS
         for contender in CONTENDERS
         if not request.scorers or contender.name in request.scorers
         for seed in (request.seeds if contender.seeded else request.seeds[:1])
     ]
     request.teller.stage("ablations", len(tasks))
-    results = [_told(request, task) for task in tasks]
-    found = section_of(results, ())
+    done: dict[int, Result] = {}
+    for place, result in each(ablated, [[task] for task in tasks], request.jobs):
+        done[place] = result
+        request.teller.step(f"{result.dataset} {result.contender} seed {result.seed}")
+    found = section_of([done[place] for place in range(len(tasks))], ())
     return Section("ablations", found.tables, (), found.figures, found.notes)
 
 
-def _told(request: Request, task: Task) -> Any:
-    result = work(task)
-    request.teller.step(f"{task.dataset} {task.contender.name} seed {task.seed}")
-    return result
+def ablated(task: Task) -> Result:
+    """Run one task, where the scorers that only this section knows are registered."""
+    register_baselines()
+    if "ocnn_as_printed" not in registry.scorer_names():
+        registry.register(AS_PRINTED, listed=False)
+    return work(task)
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def execute(
     for model in dataset.models:
         settings = asset_class_of(model, scorers, seed)
         learnt[model.name] = (
-            _learn(model, settings, fit_scorer) if model.learn else Learnt(settings, None, _NO_ROWS, ())
+            learn(model, settings, fit_scorer) if model.learn else Learnt(settings, None, _NO_ROWS, ())
         )
         teller.step(model.name)
     replayed = _replay(dataset, learnt)
@@ -103,7 +103,8 @@ def execute(
     return Executed(tuple(outcomes), tuple(warnings), _incidents(replayed))
 
 
-def _learn(model: Model, settings: AssetClass, fit_scorer: FitScorer) -> Learnt:
+def learn(model: Model, settings: AssetClass, fit_scorer: FitScorer = fit_anew) -> Learnt:
+    """Train one model; that it is refused is a result as well."""
     try:
         trained = train(
             settings,
