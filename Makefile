@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types imports unit chaos bench bench-detection fuzz broker format lock clean
+.PHONY: help setup demo test lint types imports unit chaos soak bench bench-detection fuzz broker format lock clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ unit: $(STAMP) ## pytest, with a real Kafka broker
 
 chaos: $(STAMP) ## The fault suite on a real broker: CHAOS repetitions (200) of each fault, seeded by SEED
 	$(BIN)/pytest -m chaos -s --timeout 7200 --chaos $(or $(CHAOS),200) $(if $(SEED),--seed $(SEED))
+
+soak: $(STAMP) ## Two daemons under load, one of them killed every minute: MINUTES (30), RATE (5000 records/s), SEED
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),30) --rate $(or $(RATE),5000) $(if $(SEED),--seed $(SEED))
 
 bench: $(STAMP) ## Speed: decode, window, score, whole path, latency
 	$(BIN)/python -m benchmarks.speed

@@ -1,7 +1,7 @@
 """The harness of the fault suite: a plant on a real broker, daemons that are killed, and what must hold afterwards.
 
 A row of the suite is a test that makes a `Rig`, feeds it, does its worst to the daemon or its surroundings, lets the
-daemon finish, and calls `Rig.check`: it compares with a daemon that nobody disturbed. To add a row: write a test in a
+daemon finish, and calls `check`: it compares with a daemon that nobody disturbed. To add a row: write a test in a
 ``test_chaos_*.py``, mark it ``chaos`` through ``pytestmark``, and take numbers of repetitions from `repetitions`.
 """
 
@@ -83,10 +83,16 @@ class Place(NamedTuple):
     def state(self) -> Path:
         return self.folder / "state"
 
+    def plain(self, body: bytes) -> bytes:
+        """Without the configuration's hash: the two runs write to topics of their own, so theirs differ."""
+        for path in self.folder.glob("*.yaml"):
+            body = body.replace(configuration_hash(path.read_text()).encode(), b"-")
+        return body
+
     @property
-    def configuration(self) -> bytes:
-        """The hash in every alert; the two runs write to topics of their own, so their configurations differ."""
-        return configuration_hash((self.folder / "plant.yaml").read_text()).encode()
+    def longest_poll(self) -> float:
+        """Seconds of the longest poll of any life."""
+        return max(map(float, (self.folder / "polls").read_text().split()))
 
     @property
     def log(self) -> str:
@@ -176,46 +182,46 @@ class Life:
         return self.wait(seconds)
 
 
-class Rig:
-    """A plant on a broker, with the daemon that is disturbed and the one that is not.
+class Plant(NamedTuple):
+    """What both daemons watch.
+
+    Attributes:
+        world: with the trained bundle.
+        text: the configuration, with ``source: {kind: memory}`` in place of the broker.
+        partitions: of the sensors' topic.
+        source: further settings of the source, such as ``, max_poll_records: 25``.
+        state: likewise of the state.
+    """
+
+    world: World
+    text: str
+    partitions: int
+    source: str = ""
+    state: str = ""
+
+
+class Pair:
+    """A topic on a broker, with the daemon that is disturbed and the one that is not.
 
     Args:
         broker: real.
         folder: for both.
         launcher: starts daemons.
-        rows: readings per asset.
-        seed: of the stream and of everything that is done to the daemon; printed, so that a failure can be repeated.
-        state: the `state` section's other settings.
+        name: of the topic, and the beginning of all other names.
+        plant: what they watch.
     """
 
-    def __init__(
-        self, broker: AnyBroker, folder: Path, launcher: Launcher, rows: int, seed: int, state: str = ""
-    ) -> None:
-        print(f"chaos: seed {seed}, {rows} rows of {len(ASSETS)} assets")
-        self.chance = random.Random(seed)
+    def __init__(self, broker: AnyBroker, folder: Path, launcher: Launcher, name: str, plant: Plant) -> None:
         self.broker = broker
         self.launcher = launcher
-        self.sensors = f"chaos-{seed}-{os.getpid()}-{time.monotonic_ns()}"
-        create_topic(broker.bootstrap, self.sensors, PARTITIONS)
-        self._values = readings(rows, seed)
-        self._rows, self._fed = rows, 0
-        self.disturbed = self._place(folder / "disturbed", state)
-        self.whole = self._place(folder / "whole", state)
+        self.sensors = name
+        self._partitions = plant.partitions
+        create_topic(broker.bootstrap, self.sensors, plant.partitions)
+        self.disturbed = self._place(folder / "disturbed", plant)
+        self.whole = self._place(folder / "whole", plant)
         self.kills: Counter[str] = Counter()
-        self.starting = self._time_to_start()
 
-    def _time_to_start(self) -> float:
-        """Seconds from the fork to the first poll on this machine as busy as it is, on an empty topic."""
-        begun = time.monotonic()
-        life = self.launcher.start(self.whole.folder)
-        while '"event": "started"' not in self.whole.log:
-            assert not life.over, f"exit {life.wait()}: {self.whole.log[-3000:]}"
-            time.sleep(0.02)
-        took = time.monotonic() - begun
-        assert life.end(signal.SIGTERM) == 0
-        return took
-
-    def _place(self, folder: Path, state: str) -> Place:
+    def _place(self, folder: Path, plant: Plant) -> Place:
         folder.mkdir(parents=True)
         topics = {
             name: f"{self.sensors}-{folder.name}-{name}" for name in ("alerts", "thresholds", "dead_letter")
@@ -223,67 +229,23 @@ class Rig:
         for topic in topics.values():
             create_topic(self.broker.bootstrap, topic)
         group = f"{self.sensors}-{folder.name}"
-        text = configuration_text(SENSORS, LENGTH, "{pca: {}, var: {}}", EXTRA)
         servers = f"bootstrap_servers: ['{self.broker.bootstrap}']"
-        text = text.replace(
+        text = plant.text.replace(
             "source: {kind: memory}",
-            f"source: {{kind: kafka, {servers}, topic: {self.sensors}, group: {group}, max_poll_records: 25}}\n"
+            f"source: {{kind: kafka, {servers}, topic: {self.sensors}, group: {group}{plant.source}}}\n"
             f"sink: {{kind: kafka, {servers}, topics: {json.dumps(topics)}}}\n"
-            f"state: {{interval: 100ms, drain: {DRAIN_S:.0f}s, retry: 1s{state}}}\n"
+            f"state: {{drain: {DRAIN_S:.0f}s{plant.state}}}\n"
             "health: {http: {enabled: false}}",
         )
         (folder / "plant.yaml").write_text(text)
-        write_bundle(trained().trained.bundle, folder / "bundle")
+        write_bundle(plant.world.trained.bundle, folder / "bundle")
         return Place(folder, topics, group)
 
     # -- what happens to it ---------------------------------------------------------------------------------
 
-    def feed(self, rows: int) -> None:
-        """The next so many readings of every asset, one of a hundred broken."""
-        last = min(self._rows, self._fed + rows)
-        sensors = list(trained().asset_class.sensors)
-        records: list[tuple[bytes | None, bytes | None, int]] = []
-        for row in range(self._fed, last):
-            for number, (asset, values) in enumerate(self._values.items()):
-                body = {
-                    "asset": asset,
-                    "ts": iso_time(START + row * SECOND),
-                    "values": dict(zip(sensors, values[row].tolist(), strict=True)),
-                }
-                raw = b"{" if (row * len(ASSETS) + number) % 101 == 100 else msgspec.json.encode(body)
-                records.append((asset.encode(), raw, number % PARTITIONS))
-        self._fed = last
-        if records:
-            produce(self.broker.bootstrap, self.sensors, records)
-
-    def decide(self) -> None:
-        """A decision about one asset of every partition, whatever stands there."""
-        for asset in ASSETS[:PARTITIONS]:
-            action = self.chance.choice(["approve", "reject", "rollback"])
-            at = iso_time(START + self._fed * SECOND)
-            append_decision(self.disturbed.state, Decision(asset, action, "chaos", at))
-
     def start(self, **order: Any) -> Life:
         """A life of the daemon that is disturbed."""
         return self.launcher.start(self.disturbed.folder, **order)
-
-    def feed_until_over(self, life: Life, rows: int) -> None:
-        """Return when a daemon has killed itself; it is fed on, so many rows at a time, while it has not."""
-        until = time.monotonic() + FOREVER
-        while not life.over:
-            assert time.monotonic() < until, self.disturbed.log[-3000:]
-            if set(self.positions().values()) == {self._fed * len(ASSETS) // PARTITIONS}:
-                assert self._fed < self._rows, "the stream is at its end, and the point was never passed"
-                self.feed(rows)
-            life.wait_until_over(0.3)
-
-    def wait_for_progress(self, life: Life) -> None:
-        """Return when a daemon has read something and not yet everything, or everything."""
-        before, until = self.positions(), time.monotonic() + FOREVER
-        while self.positions() == before:
-            assert not life.over, f"exit {life.wait()}: {self.disturbed.log[-3000:]}"
-            assert time.monotonic() < until, self.disturbed.log[-3000:]
-            time.sleep(0.01)
 
     def finish(self, place: Place | None = None, seconds: float = FOREVER, **order: Any) -> None:
         """A last life that reads everything and is stopped in order."""
@@ -330,7 +292,7 @@ class Rig:
             bootstrap_servers=self.broker.bootstrap, group_id=group, enable_auto_commit=False
         )
         try:
-            tops = [TopicPartition(self.sensors, partition) for partition in range(PARTITIONS)]
+            tops = [TopicPartition(self.sensors, partition) for partition in range(self._partitions)]
             return {top.partition: at for top, at in ask(consumer, tops).items()}
         finally:
             consumer.close(autocommit=False)
@@ -342,19 +304,21 @@ class Rig:
         assert not ahead, f"committed, durable: {ahead}"
 
     def check(self, *, duplicates: bool = True) -> Counter[str]:
-        """Ids, bodies and the ledger of windows against the daemon that nobody disturbed; figures for the report.
+        """Let the other daemon read it all, undisturbed, and `compare`; figures for the report.
 
         Decisions that were journalled act there too, at the same places.
         """
         journal = self.whole.folder / "journal.jsonl"
         export_command(self.disturbed.folder / "plant.yaml", journal)
         self.finish(self.whole, journal=str(journal))
+        entries = [entry for entries in read_journal(journal).values() for entry in entries]
+        figures = self.compare(duplicates=duplicates)
+        figures["decisions"] = sum(isinstance(command_of(entry), Decision) for entry in entries)
+        return figures
+
+    def compare(self, *, duplicates: bool = True) -> Counter[str]:
+        """Ids, bodies and the ledger of windows of both daemons, when both have read all; figures for the report."""
         figures: Counter[str] = Counter()
-        figures["decisions"] = sum(
-            isinstance(command_of(entry), Decision)
-            for entries in read_journal(journal).values()
-            for entry in entries
-        )
         for channel in self.whole.topics:
             mine, twice = self._published(self.disturbed, channel)
             expected, none = self._published(self.whole, channel)
@@ -384,7 +348,7 @@ class Rig:
             if b'"kind":"MONITOR_HEALTH"' in (record.value or b""):
                 continue  # of the daemon about itself, with a random id: outside the promise
             name = dict(record.headers)[ID_HEADER].decode()
-            bodies.setdefault(name, set()).add((record.value or b"").replace(place.configuration, b"-"))
+            bodies.setdefault(name, set()).add(place.plain(record.value or b""))
             times[name] += 1
         unlike = [name for name, found in bodies.items() if len(found) > 1]
         assert not unlike, f"{channel}: ids with more than one body: {unlike[:3]}"
@@ -394,3 +358,83 @@ class Rig:
 def _difference(found: Any, expected: Any) -> str:
     lost, invented = sorted(expected - found), sorted(found - expected)
     return f"{len(lost)} lost, such as {lost[:3]}; {len(invented)} invented, such as {invented[:3]}"
+
+
+class Rig(Pair):
+    """A small plant with a stream that is fed piece by piece, under a configuration that has much to lose.
+
+    Args:
+        broker: real.
+        folder: for both.
+        launcher: starts daemons.
+        rows: readings per asset.
+        seed: of the stream and of everything that is done to the daemon; printed, so that a failure can be repeated.
+        state: the `state` section's other settings.
+    """
+
+    def __init__(
+        self, broker: AnyBroker, folder: Path, launcher: Launcher, rows: int, seed: int, state: str = ""
+    ) -> None:
+        print(f"chaos: seed {seed}, {rows} rows of {len(ASSETS)} assets")
+        self.chance = random.Random(seed)
+        self._values = readings(rows, seed)
+        self._rows, self._fed = rows, 0
+        text = configuration_text(SENSORS, LENGTH, "{pca: {}, var: {}}", EXTRA)
+        often = f", interval: 100ms, retry: 1s{state}"
+        plant = Plant(trained(), text, PARTITIONS, ", max_poll_records: 25", often)
+        super().__init__(broker, folder, launcher, f"chaos-{seed}-{os.getpid()}-{time.monotonic_ns()}", plant)
+        self.starting = self._time_to_start()
+
+    def _time_to_start(self) -> float:
+        """Seconds from the fork to the first poll on this machine as busy as it is, on an empty topic."""
+        begun = time.monotonic()
+        life = self.launcher.start(self.whole.folder)
+        while '"event": "started"' not in self.whole.log:
+            assert not life.over, f"exit {life.wait()}: {self.whole.log[-3000:]}"
+            time.sleep(0.02)
+        took = time.monotonic() - begun
+        assert life.end(signal.SIGTERM) == 0
+        return took
+
+    def feed(self, rows: int) -> None:
+        """The next so many readings of every asset, one of a hundred broken."""
+        last = min(self._rows, self._fed + rows)
+        sensors = list(trained().asset_class.sensors)
+        records: list[tuple[bytes | None, bytes | None, int]] = []
+        for row in range(self._fed, last):
+            for number, (asset, values) in enumerate(self._values.items()):
+                body = {
+                    "asset": asset,
+                    "ts": iso_time(START + row * SECOND),
+                    "values": dict(zip(sensors, values[row].tolist(), strict=True)),
+                }
+                raw = b"{" if (row * len(ASSETS) + number) % 101 == 100 else msgspec.json.encode(body)
+                records.append((asset.encode(), raw, number % PARTITIONS))
+        self._fed = last
+        if records:
+            produce(self.broker.bootstrap, self.sensors, records)
+
+    def decide(self) -> None:
+        """A decision about one asset of every partition, whatever stands there."""
+        for asset in ASSETS[:PARTITIONS]:
+            action = self.chance.choice(["approve", "reject", "rollback"])
+            at = iso_time(START + self._fed * SECOND)
+            append_decision(self.disturbed.state, Decision(asset, action, "chaos", at))
+
+    def feed_until_over(self, life: Life, rows: int) -> None:
+        """Return when a daemon has killed itself; it is fed on, so many rows at a time, while it has not."""
+        until = time.monotonic() + FOREVER
+        while not life.over:
+            assert time.monotonic() < until, self.disturbed.log[-3000:]
+            if set(self.positions().values()) == {self._fed * len(ASSETS) // PARTITIONS}:
+                assert self._fed < self._rows, "the stream is at its end, and the point was never passed"
+                self.feed(rows)
+            life.wait_until_over(0.3)
+
+    def wait_for_progress(self, life: Life) -> None:
+        """Return when a daemon has read something and not yet everything, or everything."""
+        before, until = self.positions(), time.monotonic() + FOREVER
+        while self.positions() == before:
+            assert not life.over, f"exit {life.wait()}: {self.disturbed.log[-3000:]}"
+            assert time.monotonic() < until, self.disturbed.log[-3000:]
+            time.sleep(0.01)

@@ -7,7 +7,8 @@ and hundreds of lives would pay for them; nothing of JAX runs before the fork. W
 - ``config``: another configuration than ``plant.yaml``;
 - ``journal``: decisions act where another daemon's exported journal has them, and not where they come.
 
-Every life appends what it folded to ``ledger`` in its folder: asset, window end, bits of the ratio.
+Every life appends to files in its folder: to ``ledger`` what it folded (asset, window end, bits of the ratio), and to
+``polls`` the seconds of every poll that took longer than the ones before.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +29,7 @@ import connectors.kafka
 import monitor.cli.jobs.run as run
 import monitor.training
 from connectors.ports import Sink, Source
-from connectors.records import Channel, OutRecord
+from connectors.records import Channel, OutRecord, Polled
 from monitor.checkpoint import Checkpoint, Entry, Marker
 from monitor.commands import command_of
 from monitor.configuration import Configuration
@@ -102,6 +104,21 @@ class _Checkpoint(_Watched):
 
 
 class _Source(_Watched):
+    def __init__(self, inner: Any, hook: Hook, polls: Path) -> None:
+        super().__init__(inner, hook)
+        self._polls = polls
+        self._longest = 0.0
+
+    def poll(self, timeout: float) -> Sequence[Polled]:
+        begun = time.monotonic()
+        polled = self._inner.poll(timeout)
+        took = time.monotonic() - begun
+        if took > self._longest:
+            self._longest = took
+            with self._polls.open("a") as file:
+                file.write(f"{took:.3f}\n")
+        return polled
+
     def commit(self, positions: Mapping[int, int]) -> None:
         self._hook("committing")
         self._inner.commit(positions)
@@ -111,13 +128,14 @@ class _Source(_Watched):
 class HookedParts(run.Parts):
     """The daemon's own parts, with the hook between them and a ledger of what was folded."""
 
-    def __init__(self, order: Mapping[str, Any], ledger: Path) -> None:
+    def __init__(self, order: Mapping[str, Any], folder: Path) -> None:
         self._hook = Hook(order.get("point"), order.get("count", 1))
         self._journal = order.get("journal")
-        self._ledger = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._polls = folder / "polls"
+        self._ledger = os.open(folder / "ledger", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def source(self, configuration: Configuration) -> Source:
-        return _Source(super().source(configuration), self._hook)
+        return _Source(super().source(configuration), self._hook, self._polls)
 
     def sink(self, configuration: Configuration) -> Sink:
         return _Sink(super().sink(configuration), self._hook)
@@ -158,7 +176,7 @@ def live(order: Mapping[str, Any]) -> int:
     log = os.open(folder / "daemon.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.dup2(log, 2)
     os.chdir(folder)
-    parts = HookedParts(order, folder / "ledger")
+    parts = HookedParts(order, folder)
     try:
         run.run_command(Path(order.get("config", "plant.yaml")), "earliest", True, parts)
     except NuwatchError as error:

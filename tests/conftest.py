@@ -25,7 +25,7 @@ from tests.broker import AnyBroker, Broker, DockerBroker, NoBroker, obtain  # no
 
 if TYPE_CHECKING:
     from connectors.kafka import KafkaSink, SinkTopics
-    from tests.chaos import Launcher
+    from tests.chaos import Launcher, Rig
     from tests.kafka_reader import Reader
 
 
@@ -99,6 +99,25 @@ def own_broker(kafka_broker: AnyBroker) -> Broker | DockerBroker:
     if not isinstance(kafka_broker, Broker | DockerBroker):
         pytest.skip("NUWATCH_TEST_KAFKA names a broker that must not be stopped")
     return kafka_broker
+
+
+@pytest.fixture
+def disk_broker(own_broker: Broker | DockerBroker) -> Broker:
+    """The broker, where its files can be reached."""
+    if not isinstance(own_broker, Broker):
+        pytest.skip("the broker's files are inside a container")
+    return own_broker
+
+
+@pytest.fixture
+def rig(kafka_broker: AnyBroker, tmp_path: Path, launcher: Launcher, chaos_seed: int) -> Callable[..., Rig]:
+    """Makes a rig of the fault suite with so many rows: ``rig(rows, state=", outbox: 5")``."""
+    from tests.chaos import Rig
+
+    def make(rows: int, seed: int = chaos_seed, state: str = "") -> Rig:
+        return Rig(kafka_broker, tmp_path / f"rig-{seed}", launcher, rows, seed, state)
+
+    return make
 
 
 @pytest.fixture

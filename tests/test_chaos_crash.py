@@ -17,23 +17,12 @@ from pathlib import Path
 import pytest
 
 from monitor.durable.database import NAME
-from tests.broker import AnyBroker
-from tests.chaos import DRAIN_S, Launcher, Rig
+from tests.chaos import DRAIN_S, Rig
 from tests.chaos_daemon import POINTS
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
 
 MakeRig = Callable[..., Rig]
-
-
-@pytest.fixture
-def rig(kafka_broker: AnyBroker, tmp_path: Path, launcher: Launcher, chaos_seed: int) -> MakeRig:
-    """Makes a rig with so many rows."""
-
-    def make(rows: int, seed: int = chaos_seed, state: str = "") -> Rig:
-        return Rig(kafka_broker, tmp_path / f"rig-{seed}", launcher, rows, seed, state)
-
-    return make
 
 
 # -- SIGKILL --------------------------------------------------------------------------------------------------

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
-from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kafka import KafkaProducer
 
 from connectors.codec import Codec
-from connectors.kafka import KafkaSink, KafkaSinkSettings, KafkaSource, KafkaSourceSettings, SinkTopics
 from connectors.records import Reason
-from monitor.connect import layout_of
-from monitor.durable.checkpoint import SqliteCheckpoint
-from monitor.engine import Engine
-from tests.broker import AnyBroker, produce
 from tests.disturbances import DISTURBANCES, ROWS, Counted, Disturbance, clean, encoded
 from tests.fuzz import FindingError, check_decoded, check_fold, check_round, records_of, seeds
-from tests.hostile import ASSETS, Ran, good_records, hostile_world, pipeline, ran
-from tests.kafka_reader import everything
+from tests.hostile import ASSETS, Ran, good_records, hostile_world, ran
 from tests.payloads import GOOD, LAYOUT, PAYLOADS
 from tests.worlds import World, autoregressive
 
@@ -118,83 +109,3 @@ def test_the_fuzzer_sees_a_record_that_is_dropped_and_a_value_that_is_unsound() 
     infinite = batch._replace(values=np.full_like(batch.values, np.inf))
     with pytest.raises(FindingError, match="does not fit its quality"):
         check_decoded(records, decoded._replace(batches=(infinite,)))
-
-
-@pytest.mark.kafka
-def test_the_whole_corpus_through_a_broker_is_refused_by_reason_and_harms_nobody(
-    trained: World,
-    tmp_path: Path,
-    kafka_broker: AnyBroker,
-    new_topic: Callable[..., str],
-    kafka_topics: SinkTopics,
-) -> None:
-    """Every payload, every disturbance on an asset of its own, and an aborted transaction, among good records."""
-    topic, server = new_topic(1, {"max.message.bytes": str(32 * 2**20)}), kafka_broker.bootstrap
-    good = good_records(8, ROWS)
-    disturbed = [encoded(one.change(clean(f"poly2/D-{n}", CALM))) for n, one in enumerate(DISTURBANCES)]
-    hostile = [value for group in disturbed for value in group]
-    hostile += [payload.value for payload in PAYLOADS]
-    mixed = [value for pair in zip_longest(good, hostile, fillvalue=b"absent") for value in pair]
-    sent = [value for value in mixed if value != b"absent"]
-    half = len(sent) // 2
-    produce(server, topic, [(b"k" if value is None else None, value) for value in sent[:half]])
-    give_up(server, topic, [b"never to be seen"] * 5)
-    produce(server, topic, [(b"k" if value is None else None, value) for value in sent[half:]])
-
-    counts = run_to_the_end(trained, tmp_path, server, topic, kafka_topics)
-
-    expected = Counter(str(payload.reason) for payload in PAYLOADS)
-    for disturbance in DISTURBANCES:
-        expected.update(disturbance.counts)
-    expected["HELD"] += HELD_AT_FIRST * (len(DISTURBANCES) + len(ASSETS))
-    assert {name: counts[name] for name in (*Counted, *Reason) if counts[name]} == dict(expected)
-    assert counts["RECORDS"] == len(sent)
-
-    letters = everything(server, kafka_topics.dead_letter)
-    by_reason = Counter(dict(letter.headers)["x-error-reason"].decode() for letter in letters)
-    assert by_reason == Counter({name: n for name, n in expected.items() if name in Reason.__members__})
-    values = Counter(letter.value for letter in letters)
-    for payload in PAYLOADS:
-        if len(payload.value or b"") < trained.settings.max_event - 10_000:
-            assert values[payload.value] >= 1, payload.name
-    cut = [dict(one.headers).get("x-error-original-size") for one in letters]
-    assert b"20000012" in cut, "20 MB of text, with its size"
-
-    alone = ran(trained, good).alerts
-    published = [msgspec.json.decode(r.value) for r in everything(server, kafka_topics.alerts)]
-    mine = [event["data"] for event in published if event["subject"] in ASSETS]
-    assert sorted(one["message"] for one in mine) == sorted(one["message"] for one in alone)
-    assert any(one["kind"] == "ANOMALY" for one in mine)
-    for number, disturbance in enumerate(DISTURBANCES):
-        told = [event["data"] for event in published if event["subject"] == f"poly2/D-{number}"]
-        raised = {(one["kind"], one.get("subject", "")) for one in told if one["event"] == "RAISED"}
-        assert disturbance.raised <= raised, disturbance.name
-
-
-def give_up(server: str, topic: str, values: Sequence[bytes]) -> None:
-    """Records of a transaction that is aborted."""
-    producer = KafkaProducer(bootstrap_servers=server, transactional_id=f"tx-{topic}")
-    producer.init_transactions()
-    producer.begin_transaction()
-    for value in values:
-        producer.send(topic, value=value).get(timeout=10)
-    producer.abort_transaction()
-    producer.close()
-
-
-def run_to_the_end(trained: World, folder: Path, server: str, topic: str, topics: SinkTopics) -> Counter[str]:
-    """The engine with a Kafka source and sink and durable state, until nothing waits; returns all counts."""
-    settings = KafkaSourceSettings(bootstrap_servers=(server,), topic=topic, group=None)
-    source = KafkaSource(settings, Codec(layout_of(trained.settings)))
-    sink = KafkaSink(KafkaSinkSettings(bootstrap_servers=(server,), topics=topics))
-    checkpoint = SqliteCheckpoint(folder, sink)
-    engine = Engine(source, checkpoint, lambda partition: pipeline(trained, partition), {"unit": "bundle"})
-    engine.open("earliest")
-    counts: Counter[str] = Counter()
-    while engine.lag or not counts:
-        for step in engine.step(0.5):
-            counts.update(step.outcome.counts)
-            counts["RECORDS"] += step.polled.records
-    engine.snapshot()
-    engine.close()
-    return counts

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -12,30 +11,12 @@ from connectors.errors import SinkError, SourceError
 from connectors.kafka import KafkaSink, KafkaSourceSettings, SinkTopics, corrupt
 from connectors.records import Reason
 from tests.broker import AnyBroker, Broker, DockerBroker, produce
+from tests.damage import damage, edit, with_codec, with_value
 from tests.kafka_reader import Reader, alert, everything
 
 pytestmark = pytest.mark.kafka
 
 # -- damage -------------------------------------------------------------------------------------------------
-
-
-def damage(broker: Broker, topic: str, find: bytes, replace: bytes, partition: int = 0) -> None:
-    """Overwrite bytes of a partition's log while the broker is down; after an orderly stop it trusts them."""
-    assert len(find) == len(replace)
-    broker.shut_down()
-    segment: Path = broker.log_dir / f"{topic}-{partition}" / ("0" * 20 + ".log")
-    content = segment.read_bytes()
-    assert content.count(find) == 1
-    segment.write_bytes(content.replace(find, replace))
-    broker.start()
-
-
-@pytest.fixture
-def disk_broker(own_broker: Broker | DockerBroker) -> Broker:
-    """The broker, where its files can be reached."""
-    if not isinstance(own_broker, Broker):
-        pytest.skip("the broker's files are inside a container")
-    return own_broker
 
 
 def test_a_batch_with_a_wrong_checksum_is_passed_reported_with_its_bytes_and_nothing_else_is_lost(
@@ -146,39 +127,6 @@ def test_where_that_is_asked_damage_stops_the_source_in_front_of_it(
     with pytest.raises(SourceError, match="partition 0 offset 1: the records cannot be unpacked, twice"):
         got.poll_records(2)
     assert [polled.position for polled in got.polled] == [1]
-
-
-def edit(broker: Broker, topic: str, change: Callable[[bytes], bytes]) -> None:
-    """Change the first segment of a topic while the broker is down."""
-    broker.shut_down()
-    segment: Path = broker.log_dir / f"{topic}-0" / ("0" * 20 + ".log")
-    before = segment.read_bytes()
-    after = change(before)
-    assert after != before
-    assert len(after) == len(before)
-    segment.write_bytes(after)
-    broker.start()
-
-
-def starts_of_batches(log: bytes) -> list[int]:
-    """Where the batches of a segment begin: offset (8 bytes), length of the rest (4 bytes), the rest."""
-    starts, at = [], 0
-    while at < len(log):
-        starts.append(at)
-        at += 12 + int.from_bytes(log[at + 8 : at + 12], "big")
-    return starts
-
-
-def with_codec(log: bytes, batch: int, codec: int) -> bytes:
-    """The compression of a batch stands in the lowest bits of its attributes, bytes 21 and 22 of its header."""
-    at = starts_of_batches(log)[batch] + 22
-    return log[:at] + bytes([log[at] & 0xF8 | codec]) + log[at + 1 :]
-
-
-def with_value(log: bytes, batch: int) -> bytes:
-    """The byte before the last of a batch, changed: of the last record's value."""
-    at = [*starts_of_batches(log), len(log)][batch + 1] - 2
-    return log[:at] + bytes([log[at] ^ 0x01]) + log[at + 1 :]
 
 
 def test_only_what_fails_a_second_time_counts_as_damage(
