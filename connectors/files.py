@@ -156,6 +156,9 @@ class FilesSource:
         """0 at the end, unknown before it."""
         return 0 if self.exhausted else None
 
+    def end(self, partition: int) -> None:
+        """Nobody appends."""
+
     def close(self) -> None:
         """Leave the files."""
         self._polls, self._next = iter(()), None

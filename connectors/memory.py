@@ -137,6 +137,9 @@ class MemorySource:
         """Records or rows not served yet."""
         return len(self._records) - self._next + sum(len(batch.time) for batch in self._batches)
 
+    def end(self, partition: int) -> None:
+        """Nobody appends."""
+
     def close(self) -> None:
         """Nothing to leave."""
 

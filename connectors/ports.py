@@ -91,6 +91,10 @@ class Source(Protocol):
         """Records between the positions and the end, or None where that is unknown."""
         ...
 
+    def end(self, partition: int) -> int | None:
+        """Where a partition to which others append ended when that was last asked; None where nobody appends."""
+        ...
+
     @property
     def held(self) -> tuple[int, ...]:
         """The partitions that are read here, in order; none before `open`."""

@@ -35,12 +35,13 @@ class Commands(Protocol):
         """A partition goes on from this position (None: from its next record), with what was journalled for it."""
         ...
 
-    def pieces(self, polled: Polled, assets: Mapping[str, str]) -> Iterator[Piece]:
+    def pieces(self, polled: Polled, assets: Mapping[str, str], *, begun: bool = True) -> Iterator[Piece]:
         """The poll in order, each piece with the commands that come before it.
 
         Args:
             polled: what came.
             assets: the assets that the partition has seen.
+            begun: whether what is new may act here; not where the poll repeats what may have been published already.
         """
         ...
 
@@ -88,9 +89,9 @@ class NoCommands:
     def restored(self, partition: int, position: int | None, journal: Sequence[Entry]) -> None:
         """See `Commands`."""
 
-    def pieces(self, polled: Polled, assets: Mapping[str, str]) -> Iterator[Piece]:
+    def pieces(self, polled: Polled, assets: Mapping[str, str], *, begun: bool = True) -> Iterator[Piece]:
         """See `Commands`."""
-        del assets
+        del assets, begun
         yield Piece((), polled)
 
 
@@ -107,9 +108,9 @@ class TimedDecisions:
     def restored(self, partition: int, position: int | None, journal: Sequence[Entry]) -> None:
         """See `Commands`."""
 
-    def pieces(self, polled: Polled, assets: Mapping[str, str]) -> Iterator[Piece]:
+    def pieces(self, polled: Polled, assets: Mapping[str, str], *, begun: bool = True) -> Iterator[Piece]:
         """See `Commands`."""
-        del assets
+        del assets, begun
         places = [(_first_later(polled, decision), decision) for decision in self._waiting]
         self._waiting = [decision for at, decision in places if at is None]
         yield from cut(polled, [(at, decision) for at, decision in places if at is not None])

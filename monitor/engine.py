@@ -91,6 +91,7 @@ class Engine:
         self.trouble: str | None = None
         self.pipelines: dict[int, Pipeline] = {}
         self._rebuilt_to: dict[int, int] = {}
+        self._repeats_to: dict[int, int] = {}  # a life before may have published what comes before this
         self._change: Change | None = None
         self._generations: Callable[[Change], Generation] | None = None
         self._in_force_at: dict[int, Change] = {}  # of partitions that a replayed journal has changed
@@ -194,7 +195,7 @@ class Engine:
             self._check_owners(polled)
             self._begin(polled)
             pipeline = self._pipeline(polled.partition)
-            pieces = self._commands.pieces(polled, pipeline.assets)
+            pieces = self._commands.pieces(polled, pipeline.assets, begun=not self._repeats(polled))
             steps += [self._fold(pipeline, piece) for piece in pieces]
         return steps
 
@@ -235,6 +236,7 @@ class Engine:
                 self._durable,
                 self._undurable,
                 self._rebuilt_to,
+                self._repeats_to,
                 self._forgotten,
             ):
                 known.pop(partition, None)
@@ -296,6 +298,14 @@ class Engine:
             if not self.repeatable:
                 raise
             self._unbegun[polled.partition] = first
+
+    def _repeats(self, polled: Polled) -> bool:
+        """Whether the poll brings what a life before may have published: a new command would change it.
+
+        How far that life had come nobody knows, but not beyond the end at which the partition was restored.
+        """
+        first = first_position(polled)
+        return first is not None and first < self._repeats_to.get(polled.partition, 0)
 
     def _note_change(self, partition: int, position: int, before: str) -> None:
         """Journal what is in force where another configuration was, or none."""
@@ -359,6 +369,7 @@ class Engine:
         # Of an input that was made anew no position is durable, not even the same number.
         self._durable[partition] = -1 if self._made_anew(restored.marker) else restored.marker.position
         self._rebuilt_to[partition] = restored.marker.rebuilt_to
+        self._repeats_to[partition] = self._source.end(partition) or 0
         self._note_change(partition, position, restored.marker.configuration)
         bundles = restored.marker.bundles
         same = [name for name, bundle in self._bundles.items() if bundles.get(name) == bundle]

@@ -2,7 +2,8 @@
 
 A command is taken up with the next records of the partition that knows its asset. The journal is part of the
 partition's durable state (`Checkpoint.journal`); it is written before the command takes effect, so after a crash the
-command acts again at the same place. What the journal has is not taken up a second time.
+command acts again at the same place. What the journal has is not taken up a second time. What is new waits until a
+restart has repeated what was there when it began: a life before may have published it, without the command.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class JournalledCommands:
         """What came that was no command since the last call, and why."""
         return [why for inbox in self._inboxes for why in inbox.refused()]
 
-    def pieces(self, polled: Polled, assets: Mapping[str, str]) -> Iterator[Piece]:
+    def pieces(self, polled: Polled, assets: Mapping[str, str], *, begun: bool = True) -> Iterator[Piece]:
         """See `Commands`.
 
         Raises:
@@ -118,6 +119,7 @@ class JournalledCommands:
         first = first_position(polled)
         if first is not None:
             self._folded.setdefault(polled.partition, first)
+        if first is not None and begun:
             self._take_up(polled.partition, first, assets)
         low = self._folded.get(polled.partition, polled.position)
         due = [
@@ -155,9 +157,9 @@ class ExportedJournal:
     def restored(self, partition: int, position: int | None, journal: Sequence[Entry]) -> None:
         """See `Commands`."""
 
-    def pieces(self, polled: Polled, assets: Mapping[str, str]) -> Iterator[Piece]:
+    def pieces(self, polled: Polled, assets: Mapping[str, str], *, begun: bool = True) -> Iterator[Piece]:
         """See `Commands`."""
-        del assets
+        del assets, begun
         low = self._folded.setdefault(polled.partition, first_position(polled) or 0)
         self._folded[polled.partition] = polled.position
         entries = self._journals.get(polled.partition, ())

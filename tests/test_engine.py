@@ -371,6 +371,42 @@ def test_a_decision_in_the_middle_is_repeated_after_a_restart(
     assert contents(sink) == expected
 
 
+class Growing(MemorySource):
+    """A stream to which others append, as long as a topic at the time of its opening.
+
+    Args:
+        known: positions that are there by then.
+    """
+
+    def __init__(self, stream: Batch, known: int) -> None:
+        super().__init__([stream], cuts=(CUT,))
+        self._known = known
+
+    def end(self, partition: int) -> int:  # type: ignore[override]  # noqa: ARG002
+        return self._known
+
+
+@pytest.mark.parametrize("crash", range(3, POLLS))
+def test_a_decision_that_comes_after_a_crash_does_not_act_on_what_may_be_published_already(
+    trained: World, stream: Batch, tmp_path: Path, crash: int
+) -> None:
+    """A life folds up to a crash, two polls behind its snapshot; the decision is there when the next one begins."""
+    place = crash * CUT
+    expected = undisturbed(trained, stream, TimedDecisions([approval(place // 2 - 1)]))
+    sink = EagerSink()
+    first = engine_with_inbox(trained, stream, tmp_path, sink)
+    for poll in range(crash):
+        first.step(0.0)
+        if poll == crash - 3:
+            first.snapshot()
+    first.close()
+    append_decision(tmp_path, approval(place // 2 - 1))
+    checkpoint = SqliteCheckpoint(tmp_path, sink)
+    commands = JournalledCommands([FolderInbox(tmp_path)], checkpoint.journal)
+    finish(engine(trained, Growing(stream, place), checkpoint, commands))
+    assert contents(sink) == expected
+
+
 def test_a_decision_is_part_of_what_a_file_of_decisions_gives_whatever_the_polls(
     trained: World, stream: Batch
 ) -> None:

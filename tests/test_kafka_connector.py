@@ -168,7 +168,9 @@ def test_the_lag_is_what_is_still_to_come(
     produce(kafka_broker.bootstrap, topic, [(None, b"x", number % 2) for number in range(10)])
     got = kafka_reader(topic, max_poll_records=4)
     assert got.source.lag is None
+    assert got.source.end(0) is None
     assert got.open({0: 2}).source.lag == 8
+    assert [got.source.end(partition) for partition in range(3)] == [5, 5, None]
     assert got.poll_records(1).source.lag == 8 - len(got.tape.records)
     assert got.poll_records(8).source.lag == 0
 

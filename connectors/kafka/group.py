@@ -193,9 +193,10 @@ class KafkaGroupSource(KafkaSource):
 
     def _position_one(self, top: TopicPartition) -> None:
         consumer, partition = self._opened(), top.partition
-        wanted = self._stored(partition)
         first = consumer.beginning_offsets([top], timeout_ms=self._connect_ms)
         last = consumer.end_offsets([top], timeout_ms=self._connect_ms)
+        self._ends[partition] = last[top]  # the keeper may ask for it
+        wanted = self._stored(partition)
         if isinstance(wanted, Rewind):
             stored = self._rewind(top, wanted, first[top], last[top], first[top])
         elif wanted is not None:
@@ -204,7 +205,7 @@ class KafkaGroupSource(KafkaSource):
             stored = self._begin(top, self._offsets_at(self._start, first, last)[top])
         if stored > last[top]:
             raise OffsetGone(partition, stored, first[top], last[top])
-        self._next[partition], self._ends[partition] = stored, last[top]
+        self._next[partition] = stored
         if stored < first[top]:
             self._pass_lost(partition, stored, first[top])
         consumer.seek(top, self._next[partition])

@@ -160,6 +160,10 @@ class KafkaSource:
             return None
         return sum(max(0, self._end(partition) - after) for partition, after in self._next.items())
 
+    def end(self, partition: int) -> int | None:
+        """As it was when the partition was positioned, or at the last check; None of one that is not read here."""
+        return self._ends.get(partition)
+
     @property
     def held(self) -> tuple[int, ...]:
         """The partitions that are read here."""
