@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from monitor.durable.database import NAME
-from tests.chaos import DRAIN_S, Rig
+from tests.broker import Broker
+from tests.chaos import DRAIN_S, FOREVER, Life, Rig
 from tests.chaos_daemon import POINTS
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
@@ -95,6 +99,54 @@ def test_stopped_under_load_it_drains_in_time_and_nothing_comes_twice(
     plant.feed(80)
     plant.finish()
     print(f"stopped {times} times: {dict(plant.check(duplicates=False))}")
+
+
+def ready(plant: Rig) -> tuple[int, str]:
+    """Status and body of the daemon's /readyz; (0, '') where nobody answers."""
+    told = re.search(r'"address": "([^"]+)", "event": "pages"', plant.disturbed.log)
+    if told is None:
+        return 0, ""
+    try:
+        with urllib.request.urlopen(f"http://{told[1]}/readyz", timeout=5) as page:
+            return page.status, page.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
+
+
+def test_asked_to_stop_it_is_not_ready_before_it_ends_and_waits_for_a_broker_that_does_not_answer(
+    rig: MakeRig, disk_broker: Broker
+) -> None:
+    plant = rig(160)
+    plant.feed(80)
+    open_pages = plant.disturbed.folder / "pages.yaml"
+    text = (plant.disturbed.folder / "plant.yaml").read_text()
+    open_pages.write_text(text.replace("{http: {enabled: false}}", "{http: {port: 0}}"))
+    life = plant.start(config=open_pages.name)
+    plant.wait_for_progress(life)
+    wait_until(lambda: ready(plant)[0] == 200, life, plant)
+    disk_broker.freeze()
+    try:
+        life.signal(signal.SIGTERM)
+        wait_until(lambda: ready(plant)[0] == 503, life, plant)
+        assert '"DRAINING"' in ready(plant)[1]
+    finally:
+        disk_broker.thaw()
+    assert life.wait() == 0, plant.disturbed.log[-3000:]
+    assert ready(plant) == (0, "")
+    plant.feed(80)
+    plant.finish()
+    print(f"stopped in view: {dict(plant.check(duplicates=False))}")
+
+
+def wait_until(holds: Callable[[], bool], life: Life, plant: Rig) -> None:
+    deadline = time.monotonic() + FOREVER
+    while not holds():
+        assert not life.over, f"exit {life.wait()}: {plant.disturbed.log[-3000:]}"
+        assert time.monotonic() < deadline, plant.disturbed.log[-3000:]
+        time.sleep(0.02)
 
 
 # -- the state file -------------------------------------------------------------------------------------------
