@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types imports unit chaos soak bench bench-detection fuzz broker format lock clean
+.PHONY: help setup demo test lint types imports unit chaos soak bench bench-detection bench-ocnn-paper fuzz broker format lock clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -52,6 +52,9 @@ bench: $(STAMP) ## Speed: decode, window, score, whole path, latency
 
 bench-detection: $(STAMP) ## Detection quality on labelled data (SKAB and TEP from NUWATCH_DATA); goes on where it was interrupted
 	$(BIN)/nuwatch benchmark detection --json out/bench/detection.json --markdown docs/detection.md
+
+bench-ocnn-paper: $(STAMP) ## The OC-NN paper's experiments (MNIST from NUWATCH_DATA): hours on two cores, minutes on a GPU; goes on where it was interrupted
+	$(BIN)/python -m benchmarks.ocnn_paper --json out/ocnn-paper/results.json --markdown out/ocnn-paper/tables.md
 
 fuzz: $(STAMP) ## A million damaged records through codec and fold: some minutes
 	nice -n 10 $(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000)

@@ -150,7 +150,7 @@ class Descent:
     def start(self, key: jax.Array, data: Windows) -> tuple[Params, Any]:
         """Weights as drawn."""
         weights = self.kind.init(key, self.spec, *data.values.shape[1:])
-        return weights, self._optimiser().init(weights)  # type: ignore[arg-type] # a tree, as optax takes it
+        return weights, self.optimiser().init(weights)  # type: ignore[arg-type] # a tree, as optax takes it
 
     def step(self, state: tuple[Params, Any], batch: Windows, key: jax.Array) -> tuple[Any, jax.Array]:
         """See `models.training.Task`."""
@@ -158,13 +158,14 @@ class Descent:
 
         weights, memory = state
         loss, gradient = jax.value_and_grad(self.kind.loss)(weights, self.spec, batch, key)
-        return descend(self._optimiser(), gradient, memory, weights), loss
+        return descend(self.optimiser(), gradient, memory, weights), loss
 
     def judge(self, state: tuple[Params, Any], held: Windows) -> jax.Array:
         """The reconstruction loss, whatever else trains."""
         return reconstruction_loss(self.kind, state[0], self.spec, held)
 
-    def _optimiser(self) -> Any:
+    def optimiser(self) -> Any:
+        """Whose memory is in the state."""
         from models.training import adam
 
         return adam(self.spec.learning_rate, self.spec.weight_decay)

@@ -14,6 +14,7 @@ Shape letters: N rows, L entries of a row, H units of the code.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -27,6 +28,8 @@ from models.layers import perceptron, perceptron_layers
 from models.scorer import FitRefused, Fitted, Params, Progress, Scorer, Scores, Windows
 from models.whitening import fit_whitening, scores_of
 
+Network = Callable[[Params, jax.Array], jax.Array]
+"""Phi: ``(layers, rows [N, ..]) -> [N, H]``."""
 OBJECTIVES = ("one_class", "soft_boundary")
 _AWAY = 0.1
 """Least size of the centre's entries, as in the authors' code."""
@@ -81,23 +84,34 @@ class Ball(NamedTuple):
     radius: jax.Array
 
 
-def distances(ball: Ball, rows: jax.Array) -> jax.Array:
+def leaky_perceptron(layers: Params, rows: jax.Array) -> jax.Array:
+    """The scorer's network."""
+    return perceptron(layers, rows, jax.nn.leaky_relu)
+
+
+def distances(ball: Ball, rows: jax.Array, network: Network = leaky_perceptron) -> jax.Array:
     """``||phi(u) - c||`` [N] of rows [N, L]."""
-    off = perceptron(ball.layers, rows, jax.nn.leaky_relu) - ball.centre[None, :]
+    off = network(ball.layers, rows) - ball.centre[None, :]
     return jnp.sqrt(jnp.sum(off**2, axis=1))
 
 
 def first_ball(key: jax.Array, rows: jax.Array, spec: DeepSvddSpec) -> Ball:
     """The untrained network, its mean output as the centre, and R after the first pass."""
     layers = perceptron_layers(key, (rows.shape[1], spec.width, spec.code), bias=False)
-    mean = jnp.mean(perceptron(layers, rows, jax.nn.leaky_relu), axis=0)
+    return ball_around(layers, rows, spec.nu)
+
+
+def ball_around(layers: Params, rows: jax.Array, nu: float, network: Network = leaky_perceptron) -> Ball:
+    """The ball of a network's first pass over rows [N, ..]."""
+    mean = jnp.mean(network(layers, rows), axis=0)
     away = jnp.where(mean < 0.0, -_AWAY, _AWAY)
     ball = Ball(layers, jnp.where(jnp.abs(mean) < _AWAY, away, mean), jnp.zeros(()))
-    return _with_radius(ball, rows, spec.nu)
+    return with_radius(ball, rows, nu, network)
 
 
-def _with_radius(ball: Ball, rows: jax.Array, nu: float) -> Ball:
-    return ball._replace(radius=jnp.quantile(distances(ball, rows), 1.0 - nu))
+def with_radius(ball: Ball, rows: jax.Array, nu: float, network: Network = leaky_perceptron) -> Ball:
+    """The ball with R renewed: the (1 - nu)-quantile of the distances."""
+    return ball._replace(radius=jnp.quantile(distances(ball, rows, network), 1.0 - nu))
 
 
 @dataclass(frozen=True)
@@ -105,10 +119,11 @@ class Descent:
     """Gradient steps on the layers; the state is the ball and the optimiser's memory."""
 
     spec: DeepSvddSpec
+    network: Network = leaky_perceptron
 
     def start(self, ball: Ball) -> tuple[Ball, Any]:
         """The state to begin with."""
-        return ball, self._optimiser().init(ball.layers)
+        return ball, self.optimiser().init(ball.layers)
 
     def step(self, state: tuple[Ball, Any], batch: jax.Array, key: jax.Array) -> tuple[Any, jax.Array]:
         """See `models.training.Task`."""
@@ -116,25 +131,32 @@ class Descent:
 
         del key
         ball, memory = state
-        loss, gradient = jax.value_and_grad(
-            lambda layers: svdd_loss(ball._replace(layers=layers), batch, self.spec)
-        )(ball.layers)
-        layers, memory = descend(self._optimiser(), gradient, memory, ball.layers)
+        loss, gradient = jax.value_and_grad(lambda layers: self.loss(ball._replace(layers=layers), batch))(
+            ball.layers
+        )
+        layers, memory = descend(self.optimiser(), gradient, memory, ball.layers)
         return (ball._replace(layers=layers), memory), loss
 
     def judge(self, state: tuple[Ball, Any], held: jax.Array) -> jax.Array:
         """The loss of held-out rows."""
-        return svdd_loss(state[0], held, self.spec)
+        return self.loss(state[0], held)
 
-    def _optimiser(self) -> Any:
+    def loss(self, ball: Ball, rows: jax.Array) -> jax.Array:
+        """What the steps make small."""
+        return svdd_loss(ball, rows, self.spec, self.network)
+
+    def optimiser(self) -> Any:
+        """Whose memory is in the state."""
         from models.training import adam
 
         return adam(self.spec.learning_rate, self.spec.weight_decay)
 
 
-def svdd_loss(ball: Ball, rows: jax.Array, spec: DeepSvddSpec) -> jax.Array:
+def svdd_loss(
+    ball: Ball, rows: jax.Array, spec: DeepSvddSpec, network: Network = leaky_perceptron
+) -> jax.Array:
     """The objective above, without weight decay."""
-    squared = distances(ball, rows) ** 2
+    squared = jnp.sum((network(ball.layers, rows) - ball.centre[None, :]) ** 2, axis=1)
     if spec.objective == "one_class":
         return jnp.mean(squared)
     return ball.radius**2 + jnp.mean(jax.nn.relu(squared - ball.radius**2)) / spec.nu
@@ -180,7 +202,7 @@ def fit(rng: jax.Array, windows: Windows, spec: DeepSvddSpec, progress: Progress
     return Fitted({"whitening": whitening, "ball": ball._asdict(), "typical": typical}, trained.curves)
 
 
-_renewed = jax.jit(_with_radius, static_argnums=2)
+_renewed = jax.jit(with_radius, static_argnums=2)
 
 
 def refuse_collapse(after: NDArray[np.float32], before: NDArray[np.float32], least: float) -> None:

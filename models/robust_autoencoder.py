@@ -25,7 +25,7 @@ import numpy as np
 from msgspec import Meta
 
 from models import dense_autoencoder
-from models.autoencoder import AutoencoderSpec, Descent, described, refuse_useless, score
+from models.autoencoder import AutoencoderSpec, Descent, Kind, described, refuse_useless, score
 from models.fitting import real_tail
 from models.hyperparameters import Searched
 from models.scorer import FitRefused, Fitted, Params, Progress, Scorer, Windows
@@ -72,7 +72,7 @@ class RobustDescent:
 
     def judge(self, state: Any, held: Windows) -> jax.Array:
         """The median over held-out windows of the mean square of what is not rebuilt: they may be wrong too."""
-        off = _KIND.rebuild(state[0], self.core.spec, held.values) - held.values
+        off = self.core.kind.rebuild(state[0], self.core.spec, held.values) - held.values
         real = held.mask.astype(off.dtype)
         each = jnp.sum(real * off**2, axis=(1, 2)) / jnp.maximum(jnp.sum(real, axis=(1, 2)), 1.0)
         return jnp.median(each)
@@ -109,7 +109,7 @@ def fit(rng: jax.Array, windows: Windows, spec: RobustAutoencoderSpec, progress:
     epochs = iter(range(1, spec.epochs + 1))
 
     def between(state: Any, data: tuple[Windows, jax.Array]) -> tuple[Any, tuple[Windows, jax.Array]]:
-        left_out = _left_out(spec, state[0], *data) if next(epochs) >= spec.warm_up else data[1]
+        left_out = sparse_part(_KIND, spec, state[0], *data) if next(epochs) >= spec.warm_up else data[1]
         return state, (data[0], left_out)
 
     nothing = jnp.zeros_like(data.values)
@@ -127,7 +127,7 @@ def _described(weights: Params, spec: RobustAutoencoderSpec, windows: Windows) -
     from models.training import on_device
 
     whole = on_device(windows)
-    left_out = np.asarray(_left_out(spec, weights, whole, jnp.zeros_like(whole.values)))
+    left_out = np.asarray(sparse_part(_KIND, spec, weights, whole, jnp.zeros_like(whole.values)))
     axes = (1, 2) if spec.groups == "rows" else (0,)
     gone = (left_out != 0.0).any(axis=axes)
     if gone.mean() > _MOST:
@@ -140,12 +140,12 @@ def _described(weights: Params, spec: RobustAutoencoderSpec, windows: Windows) -
     return {**described(_KIND, weights, spec, clean), "left_out": jnp.float32(gone.mean())}
 
 
-@partial(jax.jit, static_argnums=0)
-def _left_out(
-    spec: RobustAutoencoderSpec, weights: Params, windows: Windows, left_out: jax.Array
+@partial(jax.jit, static_argnums=(0, 1))
+def sparse_part(
+    kind: Kind, spec: RobustAutoencoderSpec, weights: Params, windows: Windows, left_out: jax.Array
 ) -> jax.Array:
     """The next S [N, T, D]; what is masked is never left out."""
-    rest = windows.values - _KIND.rebuild(weights, spec, windows.values - left_out)
+    rest = windows.values - kind.rebuild(weights, spec, windows.values - left_out)
     return shortened(jnp.where(windows.mask, rest, 0.0), spec.groups, spec.penalty)
 
 

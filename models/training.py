@@ -120,12 +120,30 @@ def _epoch(
     steps = max(1, min(count, schedule.epoch_windows) // batch)
     key_pick, key_step = jax.random.split(key)
     picks = jax.random.permutation(key_pick, count)[: steps * batch].reshape(steps, batch)
+    return take_steps(task, state, key_step, data, picks)
+
+
+def take_steps(
+    task: Task, state: State, key: jax.Array, data: Data, picks: jax.Array
+) -> tuple[State, jax.Array]:
+    """Steps one after another, in one scan.
+
+    Args:
+        task: what a step is.
+        state: where to start.
+        key: for the steps.
+        data: to learn from.
+        picks: [steps, B], the rows of data that each step sees.
+
+    Returns:
+        The new state, and the mean loss [].
+    """
 
     def step(state: State, drawn: tuple[jax.Array, jax.Array]) -> tuple[State, jax.Array]:
         pick, key = drawn
         return task.step(state, jax.tree.map(lambda each: each[pick], data), key)
 
-    state, losses = jax.lax.scan(step, state, (picks, jax.random.split(key_step, steps)))
+    state, losses = jax.lax.scan(step, state, (picks, jax.random.split(key, len(picks))))
     return state, jnp.mean(losses)
 
 

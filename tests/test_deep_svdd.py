@@ -13,11 +13,11 @@ from models.deep_svdd import (
     SCORER,
     Ball,
     DeepSvddSpec,
-    _with_radius,
     distances,
     first_ball,
     refuse_collapse,
     svdd_loss,
+    with_radius,
 )
 from models.scorer import FitRefused, Windows, silent
 from tests.synthetic import as_windows, normal_rows
@@ -56,7 +56,7 @@ def test_no_layer_has_a_bias_so_zero_maps_to_zero_whatever_was_learnt():
 
 
 def test_the_radius_is_the_quantile_of_the_distances():
-    ball = _with_radius(first_ball(jax.random.key(0), ROWS, SMALL), ROWS, 0.1)
+    ball = with_radius(first_ball(jax.random.key(0), ROWS, SMALL), ROWS, 0.1)
     assert float(jnp.mean(distances(ball, ROWS) > ball.radius)) == pytest.approx(0.1, abs=0.01)
 
 

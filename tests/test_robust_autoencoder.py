@@ -11,7 +11,7 @@ import pytest
 
 from models import dense_autoencoder
 from models.autoencoder import AutoencoderSpec
-from models.robust_autoencoder import SCORER, RobustAutoencoderSpec, _left_out, shortened
+from models.robust_autoencoder import SCORER, RobustAutoencoderSpec, shortened, sparse_part
 from models.scorer import FitRefused, Windows, silent
 from tests.synthetic import as_windows, normal_rows
 
@@ -47,7 +47,8 @@ def test_the_wrong_windows_are_left_out_and_not_learnt(contaminated):
     fitted = SCORER.fit(jax.random.key(0), windows, SMALL, silent)
     assert float(fitted.params["left_out"]) == pytest.approx(wrong.mean(), abs=0.04)
     on_device = Windows(jnp.asarray(windows.values), jnp.asarray(windows.mask))
-    left_out = _left_out(SMALL, fitted.params["weights"], on_device, jnp.zeros_like(on_device.values))
+    nothing = jnp.zeros_like(on_device.values)
+    left_out = sparse_part(dense_autoencoder.KIND, SMALL, fitted.params["weights"], on_device, nothing)
     gone = np.asarray(left_out != 0.0).any(axis=(1, 2))
     assert gone[wrong].mean() > 0.9
     assert gone[~wrong].mean() < 0.05
