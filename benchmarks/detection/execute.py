@@ -25,7 +25,7 @@ from monitor.pipeline import Pipeline
 from monitor.replay import Replayed, replay
 from monitor.settings import AssetClass, Settings
 from monitor.trace import Trace
-from monitor.training import TrainingRefused, train
+from monitor.training import Trained, TrainingRefused, train
 from monitor.training.fit import FitScorer, fit_anew
 
 BEFORE = "#before"
@@ -60,6 +60,7 @@ class Learnt(NamedTuple):
     model: monitor_model.Model | None
     refused: str | None
     warnings: tuple[str, ...]
+    trained: Trained | None = None
 
 
 class Executed(NamedTuple):
@@ -95,6 +96,16 @@ def execute(
             learn(model, settings, fit_scorer) if model.learn else Learnt(settings, None, _NO_ROWS, ())
         )
         teller.step(model.name)
+    return judge(dataset, learnt)
+
+
+def judge(dataset: DataSet, learnt: Mapping[str, Learnt]) -> Executed:
+    """Replay a data set's series under models that were trained before.
+
+    Args:
+        dataset: the series.
+        learnt: by the name of the model.
+    """
     replayed = _replay(dataset, learnt)
     outcomes = [
         _outcome(series, learnt[model.name], replayed) for model in dataset.models for series in model.judge
@@ -117,7 +128,8 @@ def learn(model: Model, settings: AssetClass, fit_scorer: FitScorer = fit_anew) 
         return Learnt(settings, None, str(error).removeprefix(f"asset class {model.name!r}: "), ())
     except Exception as error:  # a scorer may be anybody's: whatever it raises is told, and the others go on
         return Learnt(settings, None, f"{type(error).__name__}: {error}", ())
-    return Learnt(settings, monitor_model.Model(trained.bundle, settings), None, tuple(trained.warnings))
+    model_of = monitor_model.Model(trained.bundle, settings)
+    return Learnt(settings, model_of, None, tuple(trained.warnings), trained)
 
 
 class _Piece(NamedTuple):

@@ -17,6 +17,7 @@ SECTIONS: Final[Mapping[str, str]] = {
     "drift": "benchmarks.detection.drift:drift",
     "attribution": "benchmarks.detection.attribution:attribution",
     "false_alarms": "benchmarks.detection.false_alarms:false_alarms",
+    "few_rows": "benchmarks.detection.few_rows:few_rows",
     "ablations": "benchmarks.detection.ablations:ablations",
 }
 """Where each section's function is, in the order in which they run."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,15 +38,15 @@ def tep(given: Path | None = None, *, quick: bool = False) -> DataSet:
         UsageError: it is not there.
     """
     folder = data_folder("tep", given)
-    learn = _run("d00", _rows(folder / "d00.dat.gz").T, Split.TRAIN)
+    learn = normal_run("d00", _rows(folder / "d00.dat.gz").T, Split.TRAIN)
     faults = QUICK_FAULTS if quick else FAULTS
-    runs = [_run("d00_te", _rows(folder / "d00_te.dat.gz"), Split.TEST)]
+    runs = [normal_run("d00_te", _rows(folder / "d00_te.dat.gz"), Split.TEST)]
     runs += [_faulty(number, _rows(folder / f"d{number:02d}_te.dat.gz")) for number in faults]
     normal = np.load(folder / "normal_runs.npz")
     for name, part in ((NORMAL_TRAIN, "train"), (NORMAL_TEST, "test")):
         some = normal[part][: QUICK_RUNS if quick else None].astype(np.float64)
-        runs += [_run(f"{name}-{number:02d}", rows, Split.TEST) for number, rows in enumerate(some)]
-    return DataSet("tep", (Model("tep", _sensors(), (learn,), tuple(runs)),))
+        runs += [normal_run(f"{name}-{number:02d}", rows, Split.TEST) for number, rows in enumerate(some)]
+    return DataSet("tep", (Model("tep", sensors(), (learn,), tuple(runs)),))
 
 
 def is_normal(series: Series) -> bool:
@@ -59,7 +59,8 @@ def fault_of(series: Series) -> int | None:
     return int(series.kind) if series.kind else None
 
 
-def _sensors() -> tuple[str, ...]:
+def sensors() -> tuple[str, ...]:
+    """Names of the 52 channels: 41 measurements, 11 manipulated variables."""
     return tuple(f"xmeas_{n}" for n in range(1, 42)) + tuple(f"xmv_{n}" for n in range(1, 12))
 
 
@@ -69,18 +70,19 @@ def _rows(path: Path) -> NDArray[np.float64]:
 
 
 def _faulty(number: int, values: NDArray[np.float64]) -> Series:
-    series = _run(f"d{number:02d}_te", values, Split.TEST)
+    series = normal_run(f"d{number:02d}_te", values, Split.TEST)
     label = series.label.copy()
     label[FAULT_ROW:] = 1
     return series._replace(label=label, kind=str(number))
 
 
-def _run(name: str, values: NDArray[np.float64], split: Split) -> Series:
+def normal_run(name: str, values: NDArray[np.floating[Any]], split: Split) -> Series:
+    """A series of rows [N, 52] without a fault, all of one split."""
     rows = len(values)
     return Series(
         name=name,
         time=START_NS + np.arange(rows, dtype=np.int64) * SAMPLING_NS,
-        values=values,
+        values=np.asarray(values, np.float64),
         label=np.zeros(rows, np.int8),
         split=np.full(rows, split, np.int8),
     )

@@ -251,7 +251,7 @@ def _estimate(
         enough=settings.enough,
         extrapolate=extrapolate,
         least_tau=least_tau,
-        runs=_runs(scored),
+        runs=runs_of(scored),
         source=source,
         start_ns=int(scored.end.min()),
         end_ns=int(scored.end.max()),
@@ -260,10 +260,10 @@ def _estimate(
 
 def _rank_tau(ranks: NDArray[np.float64], scored: Scored) -> float:
     """The longest autocorrelation time of the scorers' ranks [W, S]: what drift detectors see is thinned to it."""
-    return max(autocorrelation_time(ranks[:, s], _runs(scored)) for s in range(ranks.shape[1]))
+    return max(autocorrelation_time(ranks[:, s], runs_of(scored)) for s in range(ranks.shape[1]))
 
 
-def _runs(scored: Scored) -> list[int]:
+def runs_of(scored: Scored) -> list[int]:
     """Lengths of the unbroken runs of windows."""
     breaks = np.flatnonzero((np.diff(scored.row) != 0) | (np.diff(scored.segment) != 0)) + 1
     return np.diff(np.concatenate([[0], breaks, [len(scored.row)]])).tolist()

@@ -34,7 +34,7 @@ from monitor.thresholds.declared import TrainedContexts
 from monitor.thresholds.threshold import Estimate, ThresholdRefused
 from monitor.training.bands import normal_bands
 from monitor.training.budget import Budget, shortfall, window_period, within_reach, would_raise
-from monitor.training.calibration import Calibrated, Evidence, from_folds, from_parts
+from monitor.training.calibration import Calibrated, Evidence, from_folds, from_parts, runs_of
 from monitor.training.centre import centre_limits
 from monitor.training.choice import Choice, resolve
 from monitor.training.fit import Curves, Fit, FitScorer, fit, fit_anew
@@ -68,6 +68,7 @@ class Trained(NamedTuple):
         choice: with `scorers: auto`, what was chosen and why.
         budget: what came of a budget in incidents; None without one.
         realised: what became of nu in the windows that set the limit, by asset, recipe and phase.
+        limit_runs: lengths of the unbroken runs that ``limit_ratios`` is made of.
     """
 
     bundle: Bundle
@@ -80,6 +81,7 @@ class Trained(NamedTuple):
     choice: Choice | None = None
     budget: Budget | None = None
     realised: tuple[Realised, ...] = ()
+    limit_runs: tuple[int, ...] = ()
 
 
 def train(
@@ -152,6 +154,7 @@ def _train(
         warnings,
         budget=budget,
         realised=realised(_counted(asset_class, rows, windows, ratios), overall.nu),
+        limit_runs=tuple(runs_of(windows)),
     )
 
 
