@@ -25,7 +25,7 @@ from msgspec import Meta
 
 from models.adversary import discriminator, discriminator_loss, feature_gap, optimiser, seen_features
 from models.covariance import inverse, shrunk_covariance
-from models.fitting import real_tail
+from models.fitting import ROWS_PER_SENSOR, real_tail
 from models.hyperparameters import Amount, Count, Rate, Searched, Share
 from models.layers import perceptron, perceptron_layers
 from models.residuals import per_sensor, weighed
@@ -174,7 +174,7 @@ def fit(rng: jax.Array, windows: Windows, spec: AnoganSpec, progress: Progress) 
     from models import training  # here, so that optax stays off the scoring path
 
     samples = min(spec.samples, windows.values.shape[1])
-    tail = real_tail(windows, samples)
+    tail = real_tail(windows, samples, ROWS_PER_SENSOR)
     rows = tail.reshape(tail.shape[0], -1)
     older, newest = training.rows_in_time(rows, windows.values.shape[1], spec.held_out)
     held = newest[:: max(1, -(-len(newest) // _JUDGED))]

@@ -13,7 +13,7 @@ import jax
 
 from models.autoencoder import AutoencoderSpec, Kind, autoencoder, mean_square
 from models.hyperparameters import Count, Searched
-from models.layers import convolve, dense, dense_layer, stretch
+from models.layers import convolve, dense, dense_layer, scaled, stretch
 from models.scorer import Params, Windows
 
 _REACH = 5
@@ -66,6 +66,11 @@ def loss(weights: Params, spec: ConvAutoencoderSpec, windows: Windows, key: jax.
     return mean_square(rebuild(weights, spec, windows.values) - windows.values, windows.mask)
 
 
-KIND = Kind(init, rebuild, loss)
+def larger(weights: Params, factor: jax.Array) -> Params:
+    """Weights that rebuild ``factor`` times as much."""
+    return {**weights, "up1": scaled(weights["up1"], factor)}
+
+
+KIND = Kind(init, rebuild, loss, larger)
 SCORER = autoencoder("conv_autoencoder", ConvAutoencoderSpec, KIND)
 """The scorer."""

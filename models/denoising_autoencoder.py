@@ -48,6 +48,6 @@ def loss(weights: Params, spec: DenoisingAutoencoderSpec, windows: Windows, key:
     return mean_square(dense_autoencoder.rebuild(weights, spec, shown) - windows.values, windows.mask)
 
 
-KIND = Kind(dense_autoencoder.init, dense_autoencoder.rebuild, loss)
+KIND = Kind(dense_autoencoder.init, dense_autoencoder.rebuild, loss, dense_autoencoder.larger)
 SCORER = autoencoder("denoising_autoencoder", DenoisingAutoencoderSpec, KIND)
 """The scorer."""

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from models.autoencoder import AutoencoderSpec, Kind, autoencoder, mean_square
-from models.layers import perceptron, perceptron_layers
+from models.layers import perceptron, perceptron_layers, scaled
 from models.scorer import Params, Windows
 
 
@@ -47,6 +47,13 @@ def loss(weights: Params, spec: Any, windows: Windows, key: jax.Array) -> jax.Ar
     return mean_square(rebuild(weights, spec, windows.values) - windows.values, windows.mask)
 
 
-KIND = Kind(init, rebuild, loss)
+def larger(weights: Params, factor: jax.Array) -> Params:
+    """Weights that rebuild ``factor`` times as much."""
+    layers = weights["decoder"]
+    last = str(len(layers) - 1)
+    return {**weights, "decoder": {**layers, last: scaled(layers[last], factor)}}
+
+
+KIND = Kind(init, rebuild, loss, larger)
 SCORER = autoencoder("dense_autoencoder", AutoencoderSpec, KIND)
 """The scorer."""

@@ -12,26 +12,27 @@ ROWS_PER_SENSOR = 2
 """Fewer rows than this per sensor say little of a covariance, however much it is shrunk."""
 
 
-def real_tail(windows: Windows, rows: int) -> jax.Array:
+def real_tail(windows: Windows, rows: int, per_sensor: int | None = None) -> jax.Array:
     """The last ``rows`` samples of those windows in which all of them are real.
 
     Args:
         windows: [N, T, D], NumPy views welcome: only the tail is copied.
         rows: samples that are needed, at most T.
+        per_sensor: windows that are needed for every sensor; one per sample, and two at least, unless given, as a
+            regression on all of the samples asks for.
 
     Returns:
         [M, rows, D] float32.
 
     Raises:
-        FitRefused: T is too short, or M is under two rows per sensor, or under one per sensor and sample. From
-            there on ridge and shrinkage keep a fit usable; that it is a rough one shows in the out-of-fold scores
-            that set its limit.
+        FitRefused: T is too short, or M is too small. From there on ridge and shrinkage keep a fit usable; that it is
+            a rough one shows in the out-of-fold scores that set its limit.
     """
     _, length, sensors = windows.values.shape
     if length < rows:
         raise FitRefused(f"fit: got windows of {length} samples, expected at least {rows}")
     whole = np.asarray(windows.mask[:, length - rows :, :]).all(axis=(1, 2))
-    needed = max(ROWS_PER_SENSOR, rows) * sensors
+    needed = (per_sensor or max(ROWS_PER_SENSOR, rows)) * sensors
     if int(whole.sum()) < needed:
         raise FitRefused(
             f"fit: got {int(whole.sum())} of {whole.size} windows whose last {rows} samples are real in all "

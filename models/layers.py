@@ -66,3 +66,8 @@ def convolve(layer: Layer, values: jax.Array, stride: int = 1) -> jax.Array:
 def stretch(values: jax.Array, length: int) -> jax.Array:
     """Every sample twice, cut to ``length``: [B, T, F] -> [B, length, F]."""
     return jnp.repeat(values, 2, axis=1)[:, :length]
+
+
+def scaled(layer: Layer, factor: jax.Array) -> dict[str, jax.Array]:
+    """The layer whose outputs are ``factor`` times as large."""
+    return {name: factor * value for name, value in layer.items()}

@@ -25,7 +25,7 @@ import numpy as np
 from msgspec import Meta
 
 from models import dense_autoencoder
-from models.autoencoder import AutoencoderSpec, Descent, Kind, described, refuse_useless, score
+from models.autoencoder import AutoencoderSpec, Descent, Kind, confirmed, described, score
 from models.fitting import real_tail
 from models.hyperparameters import Searched
 from models.scorer import FitRefused, Fitted, Params, Progress, Scorer, Windows
@@ -117,8 +117,7 @@ def fit(rng: jax.Array, windows: Windows, spec: RobustAutoencoderSpec, progress:
     trained = training.train(
         key_train, RobustDescent(core), state, (data, nothing), held, schedule, progress, between
     )
-    weights = trained.state[0]
-    refuse_useless(_KIND, weights, spec, held)
+    weights = confirmed(_KIND, trained.state[0], spec, held)
     return Fitted(_described(weights, spec, windows), trained.curves)
 
 

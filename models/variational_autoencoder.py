@@ -15,6 +15,7 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 
+from models import dense_autoencoder
 from models.autoencoder import AutoencoderSpec, Kind, autoencoder
 from models.hyperparameters import Amount, Searched
 from models.layers import perceptron, perceptron_layers
@@ -80,6 +81,6 @@ def divergence(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
     return 0.5 * jnp.sum(mean**2 + jnp.exp(log_variance) - log_variance - 1.0, axis=1)
 
 
-KIND = Kind(init, rebuild, loss)
+KIND = Kind(init, rebuild, loss, dense_autoencoder.larger)
 SCORER = autoencoder("variational_autoencoder", VariationalAutoencoderSpec, KIND)
 """The scorer."""

@@ -12,7 +12,7 @@ import pytest
 from models import anogan, ganomaly
 from models.adversary import discriminator, discriminator_loss, feature_gap, seen_features, verdict
 from models.scorer import FitRefused, silent
-from tests.synthetic import as_windows, normal_rows
+from tests.synthetic import SENSORS, as_windows, normal_rows
 
 RNG = np.random.default_rng(0)
 REAL = jnp.asarray(RNG.normal(size=(20, 4)), jnp.float32)
@@ -117,3 +117,10 @@ def test_an_untrained_ganomaly_is_refused():
     spec = ganomaly.GanomalySpec(width=16, epochs=1, epoch_windows=512, learning_rate=0.0)
     with pytest.raises(FitRefused, match="collapsed"):
         ganomaly.SCORER.fit(jax.random.key(0), WINDOWS, spec, silent)
+
+
+def test_anogan_fits_fewer_windows_than_it_makes_readings():
+    few = as_windows(normal_rows(7 * SENSORS + 7, 4), 8)
+    assert len(few.values) < 8 * SENSORS
+    fitted = anogan.SCORER.fit(jax.random.key(0), few, anogan.AnoganSpec(samples=8, epochs=20), silent)
+    assert np.isfinite(fitted.params["precision"]).all()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from models import conv_autoencoder, denoising_autoencoder, dense_autoencoder, variational_autoencoder
-from models.autoencoder import AutoencoderSpec, fit, reconstruction_loss, residuals_of, score
+from models.autoencoder import AutoencoderSpec, confirmed, fit, reconstruction_loss, residuals_of, score
 from models.denoising_autoencoder import DenoisingAutoencoderSpec, corrupted
 from models.residuals import step_signatures
 from models.scorer import FitRefused, Windows, silent
@@ -67,6 +67,21 @@ def test_windows_of_few_degrees_of_freedom_are_rebuilt(module):
     fitted = module.SCORER.fit(jax.random.key(0), windows, spec, silent)
     held = Windows(jnp.asarray(values[-50:]), jnp.ones((50, 11, 3), bool))
     assert float(reconstruction_loss(module.KIND, fitted.params["weights"], spec, held)) < 0.05
+
+
+@pytest.mark.parametrize(
+    "module", [dense_autoencoder, conv_autoencoder, denoising_autoencoder, variational_autoencoder]
+)
+def test_a_network_that_rebuilds_more_than_held_out_windows_confirm_rebuilds_less(module):
+    spec = module.SCORER.spec(code=3, width=16)
+    drawn = module.KIND.init(jax.random.key(0), spec, 8, SENSORS)
+    said = module.KIND.rebuild(drawn, spec, HELD.values)
+    noise = jax.random.normal(jax.random.key(1), said.shape) * jnp.std(said) * 0.1
+    held = Windows(0.25 * said + noise, HELD.mask)
+    less = confirmed(module.KIND, drawn, spec, held)
+    np.testing.assert_allclose(module.KIND.rebuild(less, spec, HELD.values), 0.25 * said, rtol=0.05)
+    more = confirmed(module.KIND, drawn, spec, Windows(3.0 * said, HELD.mask))
+    np.testing.assert_allclose(module.KIND.rebuild(more, spec, HELD.values), said, rtol=1e-6)
 
 
 def test_a_network_that_rebuilds_no_better_than_the_mean_is_refused():

@@ -112,4 +112,6 @@ def _begin(results: Any) -> None:
 def _work(function: Callable[[T], Any], group: Sequence[tuple[int, T]]) -> None:
     for number, task in group:
         _results.put((number, function(task)))
-    jax.clear_caches()  # the next group's programs are others: kept, all of them would take gigabytes
+        # A program is some ten mappings of memory, of which a process may have 65,530: 34 small models by seven scorers
+        # came to that, and to gigabytes. What the next task needs again comes back from the cache on disk.
+        jax.clear_caches()

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from models.autoencoder import AutoencoderSpec, Kind, mean_square
-from models.layers import dense, dense_layer
+from models.layers import dense, dense_layer, scaled
 from models.scorer import Params, Windows
 
 
@@ -100,5 +100,10 @@ def spread(values: jax.Array) -> jax.Array:
     return jnp.transpose(blocks, (0, 1, 3, 2, 4, 5)).reshape(count, 2 * side, 2 * side, channels // 4)
 
 
-KIND = Kind(init, rebuild, loss)
+def larger(weights: Params, factor: jax.Array) -> Params:
+    """Weights that rebuild ``factor`` times as much."""
+    return {**weights, "decoder": {**weights["decoder"], "up1": scaled(weights["decoder"]["up1"], factor)}}
+
+
+KIND = Kind(init, rebuild, loss, larger)
 """The convolutional autoencoder."""
