@@ -73,15 +73,24 @@ def test_windows_of_few_degrees_of_freedom_are_rebuilt(module):
     "module", [dense_autoencoder, conv_autoencoder, denoising_autoencoder, variational_autoencoder]
 )
 def test_a_network_that_rebuilds_more_than_held_out_windows_confirm_rebuilds_less(module):
-    spec = module.SCORER.spec(code=3, width=16)
-    drawn = module.KIND.init(jax.random.key(0), spec, 8, SENSORS)
-    said = module.KIND.rebuild(drawn, spec, HELD.values)
-    noise = jax.random.normal(jax.random.key(1), said.shape) * jnp.std(said) * 0.1
-    held = Windows(0.25 * said + noise, HELD.mask)
-    less = confirmed(module.KIND, drawn, spec, held)
-    np.testing.assert_allclose(module.KIND.rebuild(less, spec, HELD.values), 0.25 * said, rtol=0.05)
-    more = confirmed(module.KIND, drawn, spec, Windows(3.0 * said, HELD.mask))
-    np.testing.assert_allclose(module.KIND.rebuild(more, spec, HELD.values), said, rtol=1e-6)
+    spec = module.SCORER.spec(code=4, width=16, epochs=4, epoch_windows=1024)
+    weights = module.SCORER.fit(jax.random.key(0), WINDOWS, spec, silent).params["weights"]
+
+    def rebuilt(weights):
+        return np.asarray(module.KIND.rebuild(weights, spec, HELD.values))
+
+    best = np.sum(rebuilt(weights) * HELD.values) / np.sum(rebuilt(weights) ** 2)
+    too_much = module.KIND.scaled(weights, jnp.float32(3.0 * best))
+    np.testing.assert_allclose(rebuilt(too_much), 3.0 * best * rebuilt(weights), rtol=1e-4, atol=1e-5)
+    confirmed_part = rebuilt(confirmed(module.KIND, too_much, spec, HELD))
+    np.testing.assert_allclose(confirmed_part, best * rebuilt(weights), rtol=1e-3, atol=1e-4)
+    too_little = module.KIND.scaled(weights, jnp.float32(0.5 * best))
+    np.testing.assert_allclose(
+        rebuilt(confirmed(module.KIND, too_little, spec, HELD)),
+        0.5 * best * rebuilt(weights),
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 def test_a_network_that_rebuilds_no_better_than_the_mean_is_refused():
