@@ -186,3 +186,35 @@ class MemorySink:
 
     def _ends(self) -> dict[str, int]:
         return {f"{channel}/0": len(self._of(channel)) for channel in Channel}
+
+
+class MemoryCommandTopic:
+    """Commands in memory, under the contract of `connectors.ports.CommandTopic`.
+
+    Attributes:
+        values: what was put on it; the position of each is its number.
+    """
+
+    def __init__(self, values: Iterable[bytes] = (), incarnation: str = "memory") -> None:
+        self.values = list(values)
+        self.trouble: str | None = None
+        self._incarnation = incarnation
+        self._next = 0
+
+    def open(self) -> Input:
+        """From its first record on."""
+        self._next = 0
+        return Input("control", self._incarnation, 1)
+
+    def poll(self) -> Sequence[RawRecord]:
+        """What has been put on it since."""
+        begin, self._next = self._next, len(self.values)
+        return [RawRecord(0, begin + n, None, value) for n, value in enumerate(self.values[begin:])]
+
+    @property
+    def end(self) -> int:
+        """How many there are."""
+        return len(self.values)
+
+    def close(self) -> None:
+        """Nothing to leave."""

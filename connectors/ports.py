@@ -188,3 +188,40 @@ class Sink(Protocol):
     def close(self) -> None:
         """Leave the outside. Idempotent."""
         ...
+
+
+class CommandTopic(Protocol):
+    """Commands for running monitors: records of one partition, each with a position that it keeps for ever.
+
+    It is read from its first record on by everyone who opens it; who has done what of it is the caller's to know.
+    """
+
+    def open(self) -> Input:
+        """Connect; returns what is read.
+
+        Raises:
+            SourceError: the outside cannot be reached or refuses, or there is more than one partition.
+        """
+        ...
+
+    def poll(self) -> Sequence[RawRecord]:
+        """What has come since the last call, in order, at once.
+
+        Raises:
+            SourceError: reading cannot go on.
+        """
+        ...
+
+    @property
+    def end(self) -> int:
+        """The position behind the last record that is known to be there."""
+        ...
+
+    @property
+    def trouble(self) -> str | None:
+        """What stands in the way of reading just now, for a person; None while reading goes on."""
+        ...
+
+    def close(self) -> None:
+        """Leave the outside. Idempotent."""
+        ...

@@ -16,6 +16,20 @@ from connectors.ports import Sink
 from connectors.records import Input, OutRecord
 
 
+class Heard(msgspec.Struct, frozen=True):
+    """How far a partition has followed the control topic.
+
+    Attributes:
+        incarnation: of the control topic; positions of another one mean nothing here.
+        begun: commands before this position came before the partition began, and never act on it.
+        decided: every command before this position was decided: it acts where the journal says, or was refused.
+    """
+
+    incarnation: str
+    begun: int
+    decided: int
+
+
 class Marker(msgspec.Struct, frozen=True):
     """What the rows of a partition reflect.
 
@@ -27,6 +41,7 @@ class Marker(msgspec.Struct, frozen=True):
         rebuilt_to: where the partition stood when its state was lost; up to there it is being rebuilt. 0: it was not.
         forgotten: so many of the journal's first entries are of an input that was made anew since: their positions mean
             nothing now.
+        heard: how far the control topic was followed; None where there was none.
     """
 
     position: int
@@ -35,6 +50,7 @@ class Marker(msgspec.Struct, frozen=True):
     input: Input | None = None
     rebuilt_to: int = 0
     forgotten: int = 0
+    heard: Heard | None = None
 
 
 class Entry(msgspec.Struct, frozen=True):

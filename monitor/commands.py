@@ -7,24 +7,41 @@ same events.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 
-from connectors.records import Batch, Polled
-from monitor.checkpoint import Entry
+from connectors.records import Batch, OutRecord, Polled
+from monitor.checkpoint import Entry, Heard
 from monitor.errors import StateError
-from monitor.generation import Change
+from monitor.generation import CONFIGURATION, Change
 from monitor.thresholds.decisions import Decision
+
+CONTROL = "control:"
+"""What the names of the control topic's commands begin with."""
+
+
+class Acting(NamedTuple):
+    """A command at its place.
+
+    Attributes:
+        position: the input offset before which it acts.
+        command: what it is.
+        name: which command of the control topic it is; '' where it came another way, and nobody waits for an answer.
+    """
+
+    position: int
+    command: Decision | Change
+    name: str = ""
 
 
 class Piece(NamedTuple):
     """Commands to apply, then records to fold."""
 
-    acting: Sequence[Decision | Change]
+    acting: Sequence[Acting]
     polled: Polled
 
 
@@ -41,9 +58,48 @@ class Commands(Protocol):
         Args:
             polled: what came.
             assets: the assets that the partition has seen.
-            begun: whether what is new may act here; not where the poll repeats what may have been published already.
+            begun: whether what is new may act here: not where the poll repeats what may have been published already,
+                and not before the partition's beginning is durable.
         """
         ...
+
+
+class Control(Protocol):
+    """Follows the control topic for the partitions that are held here, and answers what is not done."""
+
+    def restored(self, partition: int, heard: Heard | None) -> None:
+        """A partition goes on from where its holder had followed the topic; None: from here."""
+        ...
+
+    def forget(self, partitions: Collection[int]) -> None:
+        """These are held no longer, or what was said for them since their last commit does not count."""
+        ...
+
+    def heard(self, partition: int) -> Heard | None:
+        """What the partition's next marker says."""
+        ...
+
+    def answers(self) -> Sequence[OutRecord]:
+        """Read on; what is to be published of commands that were refused."""
+        ...
+
+
+class NoControl:
+    """There is no control topic."""
+
+    def restored(self, partition: int, heard: Heard | None) -> None:
+        """See `Control`."""
+
+    def forget(self, partitions: Collection[int]) -> None:
+        """See `Control`."""
+
+    def heard(self, partition: int) -> Heard | None:
+        """See `Control`."""
+        del partition
+
+    def answers(self) -> Sequence[OutRecord]:
+        """See `Control`."""
+        return ()
 
 
 class _Content(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -63,6 +119,31 @@ def content_of(command: Decision | Change) -> bytes:
 def entry_of(position: int, change: Change) -> Entry:
     """A change of configuration as an entry of a journal."""
     return Entry(position, f"{change.id}@{position}", content_of(change))
+
+
+def acting_of(entry: Entry) -> Acting:
+    """A journal's entry where it acts."""
+    command = command_of(entry)
+    if isinstance(command, Change):
+        return Acting(entry.position, command, command.told.name if command.told else "")
+    return Acting(entry.position, command, entry.id if entry.id.startswith(CONTROL) else "")
+
+
+def newest_change(journal: Iterable[Entry]) -> Change | None:
+    """The configuration that a journal ends with; None where it names none."""
+    named = [entry for entry in journal if entry.id.startswith(CONFIGURATION)]
+    command = command_of(named[-1]) if named else None
+    return command if isinstance(command, Change) else None
+
+
+def name_of(incarnation: str, offset: int) -> str:
+    """The name, for ever, of the command at this place of the control topic."""
+    return f"{CONTROL}{incarnation}:{offset}"
+
+
+def offset_of(name: str) -> int:
+    """Where in the control topic a command of this name stands."""
+    return int(name.rpartition(":")[2])
 
 
 def command_of(entry: Entry) -> Decision | Change:
@@ -113,17 +194,17 @@ class TimedDecisions:
         del assets, begun
         places = [(_first_later(polled, decision), decision) for decision in self._waiting]
         self._waiting = [decision for at, decision in places if at is None]
-        yield from cut(polled, [(at, decision) for at, decision in places if at is not None])
+        yield from cut(polled, [Acting(at, decision) for at, decision in places if at is not None])
 
 
-def cut(polled: Polled, due: Sequence[tuple[int, Decision | Change]]) -> Iterator[Piece]:
+def cut(polled: Polled, due: Sequence[Acting]) -> Iterator[Piece]:
     """The poll cut in front of every due position; at one position commands act in the order given."""
     if not due:
         yield Piece((), polled)
         return
-    bounds = [-1, *sorted({at for at, _ in due}), polled.position]
+    bounds = [-1, *sorted({one.position for one in due}), polled.position]
     for low, high in pairwise(bounds):
-        yield Piece([command for at, command in due if at == low], _between(polled, low, high))
+        yield Piece([one for one in due if one.position == low], _between(polled, low, high))
 
 
 def _first_later(polled: Polled, decision: Decision) -> int | None:

@@ -16,7 +16,7 @@ from monitor.errors import ConfigurationError
 from monitor.settings import Settings
 
 if TYPE_CHECKING:
-    from connectors.ports import SharedSource, Sink, Source
+    from connectors.ports import CommandTopic, SharedSource, Sink, Source
     from monitor.shared_checkpoint import Ledger
 
 SOURCE_KINDS = ("kafka", "files", "memory")
@@ -151,6 +151,38 @@ def make_sink(configuration: Configuration) -> Sink:
     from connectors.memory import MemorySink
 
     return MemorySink()
+
+
+def control_settings(configuration: Configuration) -> tuple[Any, str] | None:
+    """The connection and the name of the control topic; None where none is configured.
+
+    Raises:
+        ConfigurationError: there is a topic, and the sink is not Kafka.
+    """
+    topic = configuration.settings.control.topic
+    if topic is None:
+        return None
+    settings = sink_settings(configuration)
+    if type(settings).__name__ != "KafkaSinkSettings":
+        raise ConfigurationError(
+            f"{configuration.where('control')}: control.topic: got a sink that is not Kafka, expected `sink.kind: "
+            "kafka`: the topic is one of its cluster"
+        )
+    return settings, topic
+
+
+def make_control(configuration: Configuration) -> CommandTopic | None:
+    """The control topic, or None where none is configured.
+
+    Raises:
+        ConfigurationError: there is a topic, and the sink is not Kafka.
+    """
+    found = control_settings(configuration)
+    if found is None:
+        return None
+    from connectors.kafka import KafkaCommandTopic
+
+    return KafkaCommandTopic(*found)
 
 
 def make_shared(configuration: Configuration, changelog: str) -> tuple[SharedSource, Ledger]:

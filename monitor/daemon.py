@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from connectors.errors import SinkError
+from connectors.errors import Aborted, SinkError
 from connectors.ports import Start
 from monitor.engine import Engine, Step
 from monitor.errors import ConfigurationError, StateError
@@ -46,7 +46,7 @@ class Changes(Protocol):
     """Configurations that were read, checked and compiled while the loop went on."""
 
     def poll(self) -> Generation | None:
-        """One that is ready to act, at once."""
+        """One that is ready to act, at once; the same one until it was adopted or refused."""
         ...
 
     def adopted(self, places: Mapping[int, int]) -> None:
@@ -133,13 +133,19 @@ class Daemon:
 
     def _take_up_change(self) -> None:
         """A configuration that is ready acts from here on, or the old one stays."""
-        generation = None if self._changes is None else self._changes.poll()
-        if generation is None or self._changes is None:
+        if self._changes is None or self._patience.tried:
+            return
+        generation = self._changes.poll()
+        if generation is None:
             return
         try:
             self._changes.adopted(self._engine.adopt(generation))
-        except (ConfigurationError, SinkError, StateError) as error:
+        except ConfigurationError as error:
             self._changes.refuse(error)
+        except (SinkError, StateError) as error:  # it is taken up once they take what came before
+            if not self._engine.repeatable and not isinstance(error, Aborted):
+                raise
+            self._log.warning("configuration_waits", error=str(error))
 
     def _drain(self) -> None:
         """Attempts of a last snapshot, within the time that a stop may take."""

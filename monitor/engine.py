@@ -12,12 +12,21 @@ from connectors.ports import Rewind, Source, Start
 from connectors.records import Lost, OutRecord, Polled, first_position
 from monitor.activity import Activity, Stage
 from monitor.alerting.short_form import size_of
-from monitor.checkpoint import Checkpoint, Damaged, Entry, Marker, Restored
-from monitor.commands import Commands, NoCommands, Piece, entry_of
+from monitor.checkpoint import Checkpoint, Damaged, Entry, Heard, Marker, Restored
+from monitor.commands import (
+    Acting,
+    Commands,
+    Control,
+    NoCommands,
+    NoControl,
+    Piece,
+    entry_of,
+    newest_change,
+    offset_of,
+)
 from monitor.errors import ConfigurationError, StateError
-from monitor.generation import Change, Generation
+from monitor.generation import Change, Generation, applied
 from monitor.pipeline import Outcome, Pipeline, empty_outcome
-from monitor.thresholds.decisions import Decision
 
 
 class Step(NamedTuple):
@@ -52,6 +61,7 @@ class Engine:
         commands: what enters from the side, by partition and position.
         warm_up_ns: how far a partition goes back whose state was lost, in ns; see `monitor.warm_up`.
         activity: is told what the loop is at.
+        control: follows the control topic.
 
     Attributes:
         repeatable: whether a snapshot that failed may be tried again, with nothing of what was published lost.
@@ -69,12 +79,13 @@ class Engine:
         commands: Commands | None = None,
         warm_up_ns: int = 0,
         activity: Activity | None = None,
+        control: Control | None = None,
     ) -> None:
         self._source = source
         self._checkpoint = checkpoint
-        self._pipeline_of = pipeline_of
-        self._bundles = dict(bundles)
+        self._mine = Generation(Change("", "", dict(bundles)), pipeline_of)
         self._commands = commands or NoCommands()
+        self._control: Control = control or NoControl()
         self._warm_up_ns = warm_up_ns
         self._activity = activity or Activity()
         self._positions: dict[int, int] = {}
@@ -83,6 +94,7 @@ class Engine:
             int, int
         ] = {}  # partitions whose beginning could not be made durable, and where it was
         self._unmarked: set[int] = set()  # whose marker is not yet that of what is in force
+        self._heard: dict[int, Heard | None] = {}  # how far the control topic was followed, as last committed
         self._undurable: dict[int, dict[str, bytes | None]] = {}
         self._outbox = EMPTY
         self._owners: dict[str, int] = {}
@@ -92,56 +104,93 @@ class Engine:
         self.pipelines: dict[int, Pipeline] = {}
         self._rebuilt_to: dict[int, int] = {}
         self._repeats_to: dict[int, int] = {}  # a life before may have published what comes before this
-        self._change: Change | None = None
         self._generations: Callable[[Change], Generation] | None = None
-        self._in_force_at: dict[int, Change] = {}  # of partitions that a replayed journal has changed
+        self._stands: Callable[[Change], bool] = lambda _: True
+        self._in_force: dict[int, Generation] = {}  # by partition; what is new goes on under `_mine`
         self.discarded: list[int] = []
         self.damaged: dict[int, Damaged] = {}
 
-    def in_force(self, change: Change, generations: Callable[[Change], Generation] | None = None) -> None:
+    def in_force(
+        self,
+        change: Change,
+        generations: Callable[[Change], Generation] | None = None,
+        stands: Callable[[Change], bool] = lambda _: True,
+    ) -> None:
         """Say what the engine was made with, before it is opened: it goes into the journals, and markers name it.
 
         Args:
             change: the configuration that the pipelines are made of.
-            generations: makes those that a replayed journal asks for.
+            generations: makes those that a journal names: one that is replayed, or that of a partition which goes on
+                under a command of the control topic. None: no journal is asked.
+            stands: whether such a command can stay in force under the present file.
         """
-        self._change = change
-        self._generations = generations
+        self._mine = self._mine._replace(change=change)
+        self._generations, self._stands = generations, stands
+
+    @property
+    def change(self) -> Change:
+        """What a partition without a history begins with; '' for its configuration where it was never said."""
+        return self._mine.change
 
     def adopt(self, generation: Generation) -> dict[int, int]:
         """Go on with another configuration from where every partition is; returns these positions.
 
         Everything before is made durable, the change is journalled, and only then it acts: from one place in the
-        stream on, for all assets of a partition.
+        stream on, for all assets of a partition. A partition that still repeats what a life before may have published
+        follows with a later snapshot.
 
         Raises:
             ConfigurationError: the state does not fit it; nothing has changed.
             SinkError: something published before is not acknowledged; nothing has changed.
             StateError: the state cannot be written. What is not journalled has not changed.
         """
-        carried = {p: self._carried(p, pipeline, generation) for p, pipeline in self.pipelines.items()}
-        self.snapshot()
-        places = {p: self._positions.get(p, self._durable.get(p, 0)) for p in carried}
-        for partition, position in places.items():
+        for partition in self._lagging(generation):
+            self._carried(partition, generation)
+        self._snapshot()
+        places = self._follow(generation)
+        self._mine = generation
+        return places
+
+    def _follow(self, generation: Generation) -> dict[int, int]:
+        """Put a generation into force where it is not and may be; everything before is durable."""
+        places: dict[int, int] = {}
+        for partition in self._lagging(generation):
+            pipeline, dropped = self._carried(partition, generation)
+            position = places[partition] = self._place(partition)
             self._journal(partition, position, generation.change)
-        for partition, (pipeline, dropped) in carried.items():
-            self.pipelines[partition] = pipeline
+            self._put_in_force(partition, generation, pipeline)
             self._undurable[partition] = {**pipeline.handed_over(), **dict.fromkeys(dropped)}
-            self._positions[partition] = places[partition]
+            self._positions[partition] = position
             self._unmarked.add(partition)
-        self._change, self._pipeline_of = generation.change, generation.pipeline_of
-        self._bundles = dict(generation.bundles)
+            self._publish(applied(generation.change, pipeline, position))
         self._commit(places)
         return places
 
-    def _carried(
-        self, partition: int, pipeline: Pipeline, generation: Generation
-    ) -> tuple[Pipeline, list[str]]:
+    def _lagging(self, generation: Generation) -> list[int]:
+        """Partitions that do not stand under a generation, and have repeated what there was to repeat."""
+        held = sorted(self.pipelines.keys() | self._durable.keys())
+        return [
+            p
+            for p in held
+            if self._in_force_at(p).change != generation.change
+            and self._place(p) >= self._repeats_to.get(p, 0)
+        ]
+
+    def _place(self, partition: int) -> int:
+        return self._positions.get(partition, max(0, self._durable.get(partition, 0)))
+
+    def _in_force_at(self, partition: int) -> Generation:
+        return self._in_force.setdefault(partition, self._mine)
+
+    def _put_in_force(self, partition: int, generation: Generation, pipeline: Pipeline) -> None:
+        self.pipelines[partition], self._in_force[partition] = pipeline, generation
+
+    def _carried(self, partition: int, generation: Generation) -> tuple[Pipeline, list[str]]:
         """A pipeline of the new generation with the state of classes whose bundle stays; and whose state ends."""
-        new = generation.pipeline_of(partition)
-        same = [name for name, bundle in generation.bundles.items() if self._bundles.get(name) == bundle]
+        old, new = self._pipeline(partition), generation.pipeline_of(partition)
+        new.rebuilding = old.rebuilding
         try:
-            return new, new.load(pipeline.handed_over(), same)
+            return new, new.load(old.handed_over(), _kept(self._in_force_at(partition), generation))
         except (ValueError, KeyError) as error:
             raise ConfigurationError(
                 f"partition {partition}: the state does not fit the new configuration: {error}"
@@ -194,9 +243,12 @@ class Engine:
         for polled in brought:
             self._check_owners(polled)
             self._begin(polled)
-            pipeline = self._pipeline(polled.partition)
-            pieces = self._commands.pieces(polled, pipeline.assets, begun=not self._repeats(polled))
-            steps += [self._fold(pipeline, piece) for piece in pieces]
+            assets = self._pipeline(polled.partition).assets
+            begun = polled.partition not in self._unbegun and not self._repeats(polled)
+            pieces = self._commands.pieces(polled, assets, begun=begun)
+            steps += [self._fold(self._pipeline(polled.partition), piece) for piece in pieces]
+        if answers := self._control.answers():
+            self._publish(answers)
         return steps
 
     def snapshot(self) -> None:
@@ -206,29 +258,53 @@ class Engine:
             SinkError: something published was not acknowledged.
             StateError: the state cannot be written.
         """
+        self._snapshot()
+        self._follow(self._mine)
+
+    def _snapshot(self) -> None:
         self._activity.enter(Stage.COMMIT)
-        moved = self._commit(self._positions)
+        moved = self._commit(self._positions.keys() | self._durable.keys())
         self._outbox = EMPTY
         if moved:
             self._source.commit(moved)
 
     def _commit(self, partitions: Iterable[int]) -> dict[int, int]:
         """Make those durable of these that moved; returns their positions."""
-        at = {p: self._positions[p] for p in partitions if p in self._positions}
-        moved = {p: at[p] for p in at if at[p] != self._durable.get(p) or p in self._unmarked}
+        at = {p: self._positions.get(p, self._durable.get(p, -1)) for p in partitions}
+        moved = {p: position for p, position in at.items() if position >= 0 and self._moved(p, position)}
         for partition, position in moved.items():
             rows = self._undurable.setdefault(partition, {})
-            rows |= self.pipelines[partition].dump()
-            self._checkpoint.commit(partition, rows, self._marker(partition, position))
-            self._durable[partition] = position
+            rows |= self._pipeline(partition).dump()
+            marker = self._marker(partition, position)
+            self._checkpoint.commit(partition, rows, marker)
+            self._durable[partition], self._heard[partition] = position, marker.heard
             self._unmarked.discard(partition)
             if partition in self._unbegun:
-                self._note_change(partition, self._unbegun.pop(partition), "")
+                self._note_change(partition, self._unbegun[partition], "")
+                del self._unbegun[partition]
             del self._undurable[partition]
         return moved
 
+    def _moved(self, partition: int, position: int) -> bool:
+        """Whether a partition's marker would say something new."""
+        return (
+            position != self._durable.get(partition)
+            or partition in self._unmarked
+            or self._heard.get(partition) != self._heard_by(partition)
+        )
+
+    def _heard_by(self, partition: int) -> Heard | None:
+        """How far a partition has followed the control topic: not behind a command that it is to follow yet."""
+        heard, told = self._control.heard(partition), self._mine.change.told
+        if heard is None or told is None or self._in_force_at(partition).change == self._mine.change:
+            return heard
+        behind = heard.decided if told.incarnation != heard.incarnation else min(heard.decided, told.offset)
+        return msgspec.structs.replace(heard, decided=behind)
+
     def _forget(self, partitions: Collection[int]) -> None:
         """Let go of partitions, whatever their state."""
+        self._control.forget(partitions)
+        self._unmarked.difference_update(partitions)
         for partition in partitions:
             for known in (
                 self.pipelines,
@@ -238,6 +314,8 @@ class Engine:
                 self._rebuilt_to,
                 self._repeats_to,
                 self._forgotten,
+                self._heard,
+                self._in_force,
             ):
                 known.pop(partition, None)
         self._owners = {asset: owner for asset, owner in self._owners.items() if owner not in partitions}
@@ -291,9 +369,7 @@ class Engine:
             stood = self._source.rewound.get(polled.partition, 0)
             self._rebuilt_to[polled.partition] = stood if damaged.position is None else damaged.position
         try:
-            self._checkpoint.commit(polled.partition, {}, self._marker(polled.partition, first))
-            self._durable[polled.partition] = first
-            self._note_change(polled.partition, first, "")
+            self._make_beginning_durable(polled.partition, first)
         except (SinkError, StateError):
             if not self.repeatable:
                 raise
@@ -307,20 +383,30 @@ class Engine:
         first = first_position(polled)
         return first is not None and first < self._repeats_to.get(polled.partition, 0)
 
+    def _make_beginning_durable(self, partition: int, position: int) -> None:
+        self._control.restored(partition, None)
+        marker = self._marker(partition, position)
+        self._checkpoint.commit(partition, {}, marker)
+        self._durable[partition], self._heard[partition] = position, marker.heard
+        self._note_change(partition, position, "")
+
     def _note_change(self, partition: int, position: int, before: str) -> None:
         """Journal what is in force where another configuration was, or none."""
-        if self._change is not None and self._change.id != before:
-            self._journal(partition, position, self._change)
+        change = self._in_force_at(partition).change
+        if change.configuration and change.id != before:
+            self._journal(partition, position, change)
 
     def _marker(self, partition: int, position: int) -> Marker:
         until = self._rebuilt_to.get(partition, 0)
+        change = self._in_force_at(partition).change
         return Marker(
             position,
-            self._bundles,
-            self._change.id if self._change is not None else "",
+            change.bundles,
+            change.id if change.configuration else "",
             input=self._source.input,
             rebuilt_to=until if position < until else 0,
             forgotten=self._forgotten.get(partition, 0),
+            heard=self._heard_by(partition),
         )
 
     def _fold(self, pipeline: Pipeline, piece: Piece) -> Step:
@@ -328,32 +414,50 @@ class Engine:
         partition = piece.polled.partition
         first = first_position(piece.polled)
         pipeline.rebuilding = first is not None and first < self._rebuilt_to.get(partition, 0)
-        for command in piece.acting:
-            if isinstance(command, Decision):
-                pipeline.command(command.asset, command.command, outcome)
-            else:
-                pipeline = self._replayed(partition, pipeline, command)
+        for acting in piece.acting:
+            pipeline = self._act(partition, pipeline, acting, outcome)
         pipeline.push(piece.polled, outcome)
         self._publish(outcome.records)
         self._positions[partition] = piece.polled.position
         return Step(piece.polled, outcome)
 
-    def _replayed(self, partition: int, pipeline: Pipeline, change: Change) -> Pipeline:
-        """Another configuration at a place that a replayed journal names; live ones come through `adopt`."""
-        if self._generations is None or change == self._in_force_at.get(partition, self._change):
+    def _act(self, partition: int, pipeline: Pipeline, acting: Acting, outcome: Outcome) -> Pipeline:
+        """Let a command act; returns the pipeline that goes on."""
+        command = acting.command
+        if isinstance(command, Change):
+            return self._repeated(partition, pipeline, acting.position, command, outcome)
+        if acting.name:
+            control = offset_of(acting.name)
+            pipeline.answered_command(
+                command.asset,
+                command.command,
+                outcome,
+                name=acting.name,
+                control=control,
+                position=acting.position,
+            )
+        else:
+            pipeline.command(command.asset, command.command, outcome)
+        return pipeline
+
+    def _repeated(
+        self, partition: int, pipeline: Pipeline, position: int, change: Change, outcome: Outcome
+    ) -> Pipeline:
+        """Another configuration at a place that a journal names; what is new comes through `adopt`."""
+        before = self._in_force_at(partition)
+        if self._generations is None or change == before.change:
             return pipeline
         generation = self._generations(change)
-        before = self._in_force_at.get(partition, self._change)
-        same = [n for n, b in change.bundles.items() if before is not None and before.bundles.get(n) == b]
         new = generation.pipeline_of(partition)
-        new.load(pipeline.handed_over(), same)
+        new.load(pipeline.handed_over(), _kept(before, generation))
         new.rebuilding = pipeline.rebuilding
-        self.pipelines[partition], self._in_force_at[partition] = new, change
+        self._put_in_force(partition, generation, new)
+        outcome.records.extend(applied(change, new, position))
         return new
 
     def _pipeline(self, partition: int) -> Pipeline:
         if partition not in self.pipelines:
-            self.pipelines[partition] = self._pipeline_of(partition)
+            self.pipelines[partition] = self._in_force_at(partition).pipeline_of(partition)
         return self.pipelines[partition]
 
     def _restore(self, partition: int) -> int | Rewind | None:
@@ -363,17 +467,24 @@ class Engine:
         if isinstance(restored, Damaged):
             self.damaged[partition] = restored
             self._commands.restored(partition, None, restored.journal)
+            self._choose(partition, newest_change(restored.journal))
             return Rewind(restored.position, self._warm_up_ns)
-        position = self._position(partition, restored.marker)
-        self._commands.restored(partition, position, self._remembered(partition, restored))
+        position, marker = self._position(partition, restored.marker), restored.marker
+        journal = self._remembered(partition, restored)
+        self._commands.restored(partition, position, journal)
+        self._control.restored(partition, marker.heard)
         # Of an input that was made anew no position is durable, not even the same number.
-        self._durable[partition] = -1 if self._made_anew(restored.marker) else restored.marker.position
-        self._rebuilt_to[partition] = restored.marker.rebuilt_to
+        self._durable[partition] = -1 if self._made_anew(marker) else marker.position
+        self._heard[partition] = marker.heard
+        self._rebuilt_to[partition] = marker.rebuilt_to
         self._repeats_to[partition] = self._source.end(partition) or 0
-        self._note_change(partition, position, restored.marker.configuration)
-        bundles = restored.marker.bundles
-        same = [name for name, bundle in self._bundles.items() if bundles.get(name) == bundle]
-        if bundles != self._bundles:
+        stored = newest_change(journal)
+        self._choose(partition, stored)
+        self._note_change(partition, position, stored.id if stored is not None else "")
+        self._answer_change(partition, position, marker)
+        bundles, mine = marker.bundles, self._in_force_at(partition).bundles
+        same = [name for name, bundle in mine.items() if bundles.get(name) == bundle]
+        if bundles != mine:
             self.discarded.append(partition)
         if not same:
             self._undurable[partition] = dict.fromkeys(restored.rows)
@@ -388,6 +499,38 @@ class Engine:
                 "hint: restore the configuration that wrote it, or move the state folder away"
             ) from error
         return position
+
+    def _choose(self, partition: int, stored: Change | None) -> None:
+        """Under what a restored partition goes on: what its journal says, or what the daemon itself has.
+
+        A newer command that is found here is the daemon's own from now on; it will meet it on the control topic as
+        well. Under an older one the partition goes on until it has repeated what was published under it.
+
+        Raises:
+            ConfigurationError: a command is in force whose bundles are not to be had here.
+        """
+        mine = self._mine.change
+        if stored is None or self._generations is None:
+            self._in_force[partition] = self._mine
+        elif stored.outranks(mine):
+            if self._stands(stored):
+                self._mine = self._made(stored)
+            self._in_force[partition] = self._mine
+        else:
+            self._in_force[partition] = self._made(stored) if mine.outranks(stored) else self._mine
+
+    def _made(self, change: Change) -> Generation:
+        """The generation of a change that a journal names."""
+        if change.judges_as(self._mine.change) or self._generations is None:
+            return self._mine._replace(change=change)
+        return self._generations(change)
+
+    def _answer_change(self, partition: int, position: int, marker: Marker) -> None:
+        """Tell of a command that acts from here on, where no commit says that it was told."""
+        change = self._in_force_at(partition).change
+        if change.configuration and change.id != marker.configuration:
+            self._unmarked.add(partition)
+            self._publish(applied(change, self._pipeline(partition), position))
 
     def _made_anew(self, marker: Marker) -> bool:
         stored, found = marker.input, self._source.input
@@ -429,3 +572,8 @@ class Engine:
             self._replaced.append(Polled(partition, 0, (), lost=Lost(marker.position, 0)))
             return 0
         return marker.position
+
+
+def _kept(before: Generation, after: Generation) -> list[str]:
+    """The asset classes whose bundle stays, and with it the state of their assets."""
+    return [name for name, bundle in after.bundles.items() if before.bundles.get(name) == bundle]

@@ -16,8 +16,9 @@ import msgspec
 
 from connectors.records import Polled, first_position
 from monitor.checkpoint import Entry
-from monitor.commands import Piece, command_of, content_of, cut
+from monitor.commands import Piece, acting_of, content_of, cut
 from monitor.errors import ConfigurationError, StateError
+from monitor.generation import Change
 from monitor.thresholds.decisions import INBOX, Decision, parse_decision
 
 
@@ -32,11 +33,11 @@ class Inbox(Protocol):
     """Where commands come from."""
 
     def poll(self) -> Sequence[Arrived]:
-        """Those that have come since the last call, without waiting; what is no command is remembered as refused."""
+        """Those that have come since the last call, without waiting; what is no command is told by the inbox."""
         ...
 
-    def refused(self) -> Sequence[str]:
-        """What was no command since the last call, and why, for a person."""
+    def concerns(self, name: str, partition: int) -> bool:
+        """Whether a command of this name may act on a partition; True of another inbox's."""
         ...
 
 
@@ -45,13 +46,14 @@ class FolderInbox:
 
     Args:
         directory: the state folder.
+        refuse: is told of a line that is no decision, and why.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, refuse: Callable[[str], object] = lambda _: None) -> None:
         self._path = directory / INBOX
+        self._refuse = refuse
         self._read = 0
         self._lines = 0
-        self._refused: list[str] = []
 
     def poll(self) -> Sequence[Arrived]:
         """See `Inbox`. A line without an end waits for it."""
@@ -67,10 +69,10 @@ class FolderInbox:
         self._read += len(whole)
         return [one for line in whole.splitlines() if (one := self._parsed(line)) is not None]
 
-    def refused(self) -> Sequence[str]:
-        """See `Inbox`."""
-        refused, self._refused = self._refused, []
-        return refused
+    def concerns(self, name: str, partition: int) -> bool:
+        """See `Inbox`: the folder is begun anew with its state."""
+        del name, partition
+        return True
 
     def _parsed(self, line: bytes) -> Arrived | None:
         number, self._lines = self._lines, self._lines + 1
@@ -79,7 +81,7 @@ class FolderInbox:
         try:
             return Arrived(f"{INBOX}:{number}", parse_decision(line, f"{self._path}:{number + 1}"))
         except ConfigurationError as error:
-            self._refused.append(str(error))
+            self._refuse(str(error))
             return None
 
 
@@ -103,12 +105,10 @@ class JournalledCommands:
         """See `Commands`: what acts from here on is repeated, what acted before is in the state."""
         self._journals[partition] = list(journal)
         self._taken |= {entry.id for entry in journal}
+        # Of several daemons another may have taken it up, or we ourselves in a transaction that nobody answered.
+        self._waiting = {name: one for name, one in self._waiting.items() if name not in self._taken}
         if position is not None:
             self._folded[partition] = position
-
-    def refused(self) -> list[str]:
-        """What came that was no command since the last call, and why."""
-        return [why for inbox in self._inboxes for why in inbox.refused()]
 
     def pieces(self, polled: Polled, assets: Mapping[str, str], *, begun: bool = True) -> Iterator[Piece]:
         """See `Commands`.
@@ -123,9 +123,10 @@ class JournalledCommands:
             self._take_up(polled.partition, first, assets)
         low = self._folded.get(polled.partition, polled.position)
         due = [
-            (entry.position, command_of(entry))
+            acting
             for entry in self._journals.get(polled.partition, [])
             if low <= entry.position < polled.position
+            and not isinstance((acting := acting_of(entry)).command, Change)
         ]
         self._folded[polled.partition] = polled.position
         yield from cut(polled, due)
@@ -133,7 +134,11 @@ class JournalledCommands:
     def _take_up(self, partition: int, first: int, assets: Mapping[str, str]) -> None:
         for inbox in self._inboxes:
             self._waiting |= {one.id: one.command for one in inbox.poll() if one.id not in self._taken}
-        mine = {name: one for name, one in self._waiting.items() if one.asset in assets}
+        mine = {
+            name: one
+            for name, one in self._waiting.items()
+            if one.asset in assets and all(inbox.concerns(name, partition) for inbox in self._inboxes)
+        }
         if not mine:
             return
         entries = [Entry(first, name, content_of(one)) for name, one in mine.items()]
@@ -163,7 +168,7 @@ class ExportedJournal:
         low = self._folded.setdefault(polled.partition, first_position(polled) or 0)
         self._folded[polled.partition] = polled.position
         entries = self._journals.get(polled.partition, ())
-        due = [(e.position, command_of(e)) for e in entries if low <= e.position < polled.position]
+        due = [acting_of(e) for e in entries if low <= e.position < polled.position]
         yield from cut(polled, due)
 
 

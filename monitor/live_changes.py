@@ -15,7 +15,18 @@ from monitor.errors import ConfigurationError
 from monitor.settings import Settings
 
 _AT_START = frozenset(
-    {"site", "source", "sink", "recordings", "times", "unknown_sensors", "max_record", "state", "health"}
+    {
+        "site",
+        "source",
+        "sink",
+        "recordings",
+        "times",
+        "unknown_sensors",
+        "max_record",
+        "state",
+        "health",
+        "control",
+    }
 )
 _AT_START_OF_CLASS = frozenset({"assets", "sampling"})
 _LIVE_OF_SENSOR = frozenset({"range", "deadband", "stuck_after", "dead_after", "heartbeat", "sigma_floor"})

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from connectors.records import Batch, Lost, OutRecord, Polled, RawRecord
 from monitor.alerting.alerts import (
+    Answer,
     Facts,
     LostRecords,
     Origin,
+    answer_event,
     build_alert,
     cloudevent,
     decision_event,
@@ -136,6 +138,16 @@ class Pipeline:
         self._origin = self._origin._replace(rebuilt=yes)
 
     @property
+    def source(self) -> str:
+        """The events' CloudEvents source, /nuwatch/<site>."""
+        return self._source
+
+    @property
+    def origin(self) -> Origin:
+        """What the events say of where they come from; without an offset."""
+        return self._origin
+
+    @property
     def assets(self) -> dict[str, str]:
         """Asset class by asset, of all assets seen."""
         return dict(self._class_of)
@@ -191,15 +203,53 @@ class Pipeline:
     def command(self, asset: str, command: Command, outcome: Outcome | None = None) -> Outcome:
         """A person's decision about an asset's threshold; one about an asset never seen is counted."""
         outcome = outcome or empty_outcome()
+        self._command(asset, command, outcome)
+        return outcome
+
+    def answered_command(
+        self, asset: str, command: Command, outcome: Outcome, *, name: str, control: int, position: int
+    ) -> None:
+        """`command` for who waits for an answer.
+
+        Args:
+            asset: whose threshold.
+            command: the decision.
+            outcome: what comes of it is added.
+            name: of the command.
+            control: its offset in the control topic.
+            position: the input offset before which it acts.
+        """
+        refused = self._command(asset, command, outcome)
+        answer = Answer(
+            command=name,
+            kind="decision",
+            outcome="REFUSED" if refused else "APPLIED",
+            reason=refused,
+            by=command.by,
+            action=command.action,
+            configuration=None,
+            bundles=None,
+            control=control,
+            partition=self._origin.partition,
+            offset=position,
+        )
+        origin = self._origin._replace(offset=position)
+        outcome.records.append(
+            answer_event(answer, source=self._source, asset=asset, time_ns=command.at_ns, origin=origin)
+        )
+
+    def _command(self, asset: str, command: Command, outcome: Outcome) -> str:
+        """Let a decision act; returns why it was not carried out, or ''."""
         name = self._class_of.get(asset)
         if name is None:
             outcome.counts["COMMAND_UNKNOWN_ASSET"] += 1
-            return outcome
+            return "this asset has not been seen"
         self._dirty.add(asset)
         fold = self._folds[name]
-        for event in fold.command(asset, command):
+        events = fold.command(asset, command)
+        for event in events:
             self._adapted(fold, asset, event, command.at_ns, self._origin, outcome)
-        return outcome
+        return next((event.why for event in events if isinstance(event, Refused)), "")
 
     def standing(self) -> list[Standing]:
         """How the assets stand now, by class."""

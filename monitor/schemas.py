@@ -18,7 +18,14 @@ from typing import Any, Union, cast
 import msgspec
 from msgspec import Struct
 
-from monitor.alerting.alert_data import AlertEvent, DecisionEvent, RecentringEvent, ThresholdEvent
+from monitor.alerting.alert_data import (
+    AlertEvent,
+    AnswerEvent,
+    DecisionEvent,
+    RecentringEvent,
+    ThresholdEvent,
+)
+from monitor.control import Command
 from monitor.input_data import Columns, DeadLetterHeaders, Frame, Reading
 from monitor.quantities import Duration, Instant
 from monitor.settings import Settings
@@ -65,6 +72,8 @@ def documents() -> dict[str, Schema]:
         f"{FOLDER}/recentring.v1.json": _schema(
             "recentring.v1.json", "Centres of sensors that nuwatch has moved", RecentringEvent
         ),
+        f"{FOLDER}/answer.v1.json": _schema("answer.v1.json", "What became of a command", AnswerEvent),
+        f"{FOLDER}/control.v1.json": _schema("control.v1.json", "A command for nuwatch", Command),
         f"{FOLDER}/dead-letter.v1.json": _schema(
             "dead-letter.v1.json", "Headers of a dead letter of nuwatch", DeadLetterHeaders
         ),
@@ -110,14 +119,14 @@ def _scorer_options(name: str) -> Schema:
 
 
 def asyncapi() -> Schema:
-    """AsyncAPI 3 document of the four channels; their addresses are the default topics."""
+    """AsyncAPI 3 document of the channels; their addresses are the default topics."""
     return {
         "asyncapi": "3.0.0",
         "info": {
             "title": "nuwatch",
             "version": "1",
-            "description": "Reads sensor records of process plants, publishes alerts, threshold versions and "
-            "dead letters. Consumers read committed.",
+            "description": "Reads sensor records of process plants and commands of persons, publishes alerts, "
+            "threshold versions, answers and dead letters. Consumers read committed.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",
@@ -125,11 +134,12 @@ def asyncapi() -> Schema:
             "sensors": _channel(
                 "sensors", "Sensor records of the plant", ("frame", "reading", "columns", "arrow")
             ),
+            "control": _channel("nuwatch-control", "Commands, in one partition", ("command",)),
             "alerts": _channel("nuwatch-alerts", "Events of incidents", ("alert",)),
             "thresholds": _channel(
                 "nuwatch-thresholds",
-                "Versions of thresholds, decisions about them, and centres of sensors that moved",
-                ("threshold", "decision", "recentring"),
+                "Versions of thresholds, decisions about them, centres of sensors that moved, answers to commands",
+                ("threshold", "decision", "recentring", "answer"),
             ),
             "deadLetters": _channel(
                 "nuwatch-dead-letters", "Records that were not accepted", ("deadLetter",)
@@ -137,6 +147,7 @@ def asyncapi() -> Schema:
         },
         "operations": {
             "readSensors": _operation("receive", "sensors"),
+            "readCommands": _operation("receive", "control"),
             "publishAlerts": _operation("send", "alerts"),
             "publishThresholds": _operation("send", "thresholds"),
             "publishDeadLetters": _operation("send", "deadLetters"),
@@ -164,6 +175,10 @@ def asyncapi() -> Schema:
                     "recentring.v1.json",
                     "application/cloudevents+json",
                 ),
+                "answer": _message(
+                    "What became of a command", "answer.v1.json", "application/cloudevents+json"
+                ),
+                "command": _message("A decision or a configuration", "control.v1.json"),
                 "deadLetter": {
                     "summary": "The original key, value and headers, and why it was not accepted",
                     "contentType": "application/octet-stream",

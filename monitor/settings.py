@@ -337,6 +337,16 @@ class State(Section, frozen=True):
     changelog: str | None = None
 
 
+class ControlSettings(Section, frozen=True):
+    """Commands for the daemon by a topic of the sink's cluster; see docs/control.md.
+
+    Attributes:
+        topic: of the commands, with one partition; null: there is none. Only Kafka has one.
+    """
+
+    topic: str | None = None
+
+
 class Http(Section, frozen=True):
     """The daemon's own pages: /livez, /readyz and /metrics. They read only.
 
@@ -390,6 +400,7 @@ class Settings(Section, frozen=True):
         asset_classes: what is watched.
         recordings: how recorded files look, a `files` source without its kind, for train and replay; null: the
             source itself.
+        control: commands for the daemon by a topic.
         unknown_sensors: 'dead_letter' rejects a record that names a sensor that is not configured.
         max_record: larger records are rejected, in bytes.
         max_event: what is published is shortened to this size, in bytes; keep it below the topics' limit.
@@ -402,6 +413,7 @@ class Settings(Section, frozen=True):
     recordings: dict[str, Any] | None = None
     times: Times = field(default_factory=Times)
     state: State = field(default_factory=State)
+    control: ControlSettings = field(default_factory=ControlSettings)
     health: Health = field(default_factory=Health)
     unknown_sensors: Literal["dead_letter", "ignore"] = "dead_letter"
     max_record: int = 1_048_576

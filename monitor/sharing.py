@@ -15,9 +15,10 @@ from connectors.errors import Aborted, ConnectorError
 from connectors.ports import Rewind, SharedSource, Start
 from connectors.records import OutRecord
 from monitor.activity import Activity
-from monitor.commands import Commands
+from monitor.commands import Commands, Control
 from monitor.engine import Engine, Step
 from monitor.errors import NuwatchError
+from monitor.generation import Generation
 from monitor.pipeline import Pipeline
 from monitor.shared_checkpoint import SharedCheckpoint
 
@@ -36,6 +37,7 @@ class SharedEngine(Engine):
         commands: what enters from the side, by partition and position.
         warm_up_ns: see `Engine`.
         activity: is told what the loop is at.
+        control: follows the control topic.
     """
 
     repeatable = False
@@ -50,8 +52,9 @@ class SharedEngine(Engine):
         commands: Commands | None = None,
         warm_up_ns: int = 0,
         activity: Activity | None = None,
+        control: Control | None = None,
     ) -> None:
-        super().__init__(source, checkpoint, pipeline_of, bundles, commands, warm_up_ns, activity)
+        super().__init__(source, checkpoint, pipeline_of, bundles, commands, warm_up_ns, activity, control)
         self._log = log
         self._shared_source = source
         self._shared_checkpoint = checkpoint
@@ -87,6 +90,18 @@ class SharedEngine(Engine):
             self._begin_again(aborted)
             self.trouble = str(aborted)
 
+    def adopt(self, generation: Generation) -> dict[int, int]:
+        """See `Engine`; where a transaction was aborted it is to be tried again, with what is held then.
+
+        Raises:
+            Aborted: partitions that have it keep it, the others do not have it.
+        """
+        try:
+            return super().adopt(generation)
+        except Aborted as aborted:
+            self._begin_again(aborted)
+            raise
+
     def tell_silences(self, quiet: Collection[str]) -> int:
         """See `Engine`; nothing where a transaction was aborted."""
         try:
@@ -111,8 +126,7 @@ class SharedEngine(Engine):
 
     def begin(self, partition: int, position: int) -> None:
         """Make a new partition's beginning durable at once: it may move before its first record comes."""
-        self._checkpoint.commit(partition, {}, self._marker(partition, position))
-        self._durable[partition] = position
+        self._make_beginning_durable(partition, position)
         self._log.info("partition_begun", partition=partition, position=position)
 
     def finish(self, partitions: Collection[int]) -> None:

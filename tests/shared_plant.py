@@ -9,22 +9,25 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from connectors.kafka import SinkTopics
+from connectors.kafka import KafkaSinkSettings, SinkTopics, send_command
 from connectors.memory import MemorySink, MemorySource
 from connectors.records import Channel, RawRecord
 from monitor import changelog
-from monitor.checkpoint import MemoryCheckpoint
+from monitor.checkpoint import Entry, MemoryCheckpoint
 from monitor.cli.common import load_models, pipeline_factory
+from monitor.cli.jobs.reload import Generations, Shelf, generation_of
 from monitor.configuration import read
 from monitor.connect import layout_of
+from monitor.control import Command
 from monitor.engine import Engine
+from monitor.journal import ExportedJournal
 from monitor.quantities import iso_time
 from tests.worlds import SECOND, START, autoregressive
 
@@ -150,7 +153,9 @@ class SharedPlant:
         new_topic: Callable[..., str],
         topics: SinkTopics,
         connection: str = "",
+        control: str | None = None,
     ) -> None:
+        self.control = control
         self.folder, self.bootstrap, self.topics = folder, bootstrap, topics
         self._connection = connection or f"bootstrap_servers: [{bootstrap}]"
         self.topic = new_topic(PARTITIONS)
@@ -161,6 +166,8 @@ class SharedPlant:
     def _train(self) -> None:
         names = {name: getattr(self.topics, name) for name in ("alerts", "thresholds", "dead_letter")}
         text = CONFIG.format(connection=self._connection, topic=self.topic, changelog=self.changelog, **names)
+        if self.control is not None:
+            text += f"control: {{topic: {self.control}}}\n"
         (self.folder / "plant.yaml").write_text(text)
         (self.folder / "history").mkdir()
         lines = ["asset,time,s0,s1,s2"]
@@ -180,8 +187,10 @@ class SharedPlant:
         )
         assert done.returncode == 0, done.stderr
 
-    def expected(self, records: Sequence[RawRecord]) -> Out:
-        """What one undisturbed daemon publishes, by channel and id."""
+    def expected(
+        self, records: Sequence[RawRecord], journals: Mapping[int, Sequence[Entry]] | None = None
+    ) -> Out:
+        """What one undisturbed daemon publishes, by channel and id, with the commands that act where journals say."""
         configuration = read(self.folder / "plant.yaml")
         models = load_models(configuration)
         sink = MemorySink()
@@ -190,7 +199,11 @@ class SharedPlant:
             MemoryCheckpoint(sink),
             pipeline_factory(configuration, models, self.topic, replay=False),
             {name: model.bundle_id for name, model in models.items()},
+            None if journals is None else ExportedJournal(journals),
         )
+        if journals is not None:
+            made = Generations(configuration, Shelf(models, self.folder / "state"), replay=False)
+            engine.in_force(generation_of(configuration, models, replay=False).change, made)
         engine.open("earliest")
         while not engine.exhausted:
             engine.step(0.0)
@@ -219,6 +232,11 @@ class SharedPlant:
         thread = threading.Thread(target=send)
         thread.start()
         return thread
+
+    def command(self, command: Command) -> int:
+        """Put a command on the control topic; returns its offset."""
+        settings = KafkaSinkSettings(bootstrap_servers=(self.bootstrap,))
+        return send_command(settings, str(self.control), b"key", msgspec.json.encode(command))
 
     def positions(self) -> dict[int, int]:
         """What the group has committed, without joining it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -14,9 +14,9 @@ import pytest
 from connectors.memory import MemorySink
 from connectors.records import Batch, Polled, RawRecord, Reason, Rejected
 from monitor.checkpoint import Entry, Marker, MemoryCheckpoint, Restored
-from monitor.commands import NoCommands, Piece, TimedDecisions
+from monitor.commands import NoCommands, Piece, TimedDecisions, command_of
 from monitor.errors import ConfigurationError, StateError
-from monitor.journal import FolderInbox, JournalledCommands, command_of
+from monitor.journal import FolderInbox, JournalledCommands
 from monitor.thresholds.adaptation_events import Command
 from monitor.thresholds.decisions import (
     INBOX,
@@ -59,7 +59,7 @@ def told(pieces: Iterable[Piece]) -> list[Event]:
     """What the fold would see, in order: decisions, and offsets of rows and rejected records."""
     events: list[Event] = []
     for piece in pieces:
-        events += [("decision", one) for one in piece.acting]
+        events += [("decision", one.command) for one in piece.acting]
         offsets = [int(o) for batch in piece.polled.batches for o in batch.offset]
         offsets += [rejected.record.offset for rejected in piece.polled.rejected]
         events += [("row", offset) for offset in sorted(offsets)]
@@ -106,7 +106,7 @@ def test_decisions_at_one_place_act_in_order_of_their_time() -> None:
     first, second = decision(3.1, action="approve"), decision(3.2, action="rollback")
     timed = TimedDecisions([second, first])
     (polled,) = polls()
-    acting = [list(piece.acting) for piece in timed.pieces(polled, {}) if piece.acting]
+    acting = [[one.command for one in piece.acting] for piece in timed.pieces(polled, {}) if piece.acting]
     assert acting == [[first, second]]
 
 
@@ -147,9 +147,11 @@ class Life:
         for partition in range(2):
             self._checkpoint.commit(partition, {}, Marker(0, {}))
 
-    def begun(self, position: int | None = 0) -> JournalledCommands:
+    def begun(
+        self, position: int | None = 0, refuse: Callable[[str], object] = lambda _: None
+    ) -> JournalledCommands:
         """A new process, whose partitions were restored at this position."""
-        commands = JournalledCommands([FolderInbox(self._folder)], self._checkpoint.journal)
+        commands = JournalledCommands([FolderInbox(self._folder, refuse)], self._checkpoint.journal)
         for partition in range(2):
             commands.restored(partition, position, self.journal(partition))
         return commands
@@ -288,13 +290,12 @@ def test_a_broken_line_is_refused_with_its_file_and_line_and_the_others_act(
     with (tmp_path / INBOX).open("ab") as file:
         file.write(line + b"\n")
     append_decision(tmp_path, decision(2, B))
-    commands = life.begun()
-    events = told(commands.pieces(polls()[0], KNOWN))
+    refused: list[str] = []
+    events = told(life.begun(refuse=refused.append).pieces(polls()[0], KNOWN))
     assert [value for kind, value in events if kind == "decision"] == [decision(1), decision(2, B)]
-    (why,) = commands.refused()
+    (why,) = refused
     assert why.startswith(f"{tmp_path / INBOX}:2: expected a decision: ")
     assert said in why
-    assert commands.refused() == []
     assert [entry.id for entry in life.journal()] == ["decisions.jsonl:0", "decisions.jsonl:2"]
 
 

@@ -19,6 +19,7 @@ import pytest
 
 from connectors.errors import SettingsError, SinkError, SourceError
 from connectors.kafka import (
+    KafkaCommandTopic,
     KafkaSink,
     KafkaSinkSettings,
     KafkaSource,
@@ -28,8 +29,10 @@ from connectors.kafka import (
     SinkTopics,
 )
 from connectors.kafka.settings import TokenFrom
-from connectors.ports import Sink, Source
+from connectors.ports import CommandTopic, Sink, Source
+from monitor.control import Command
 from monitor.quantities import iso_time
+from monitor.thresholds.decisions import Decision
 from tests.access import documented, rules_of
 from tests.broker import GUARDED, GUARDED_PASSWORD, AnyBroker, Broker, Rule, allow, forbid, produce
 from tests.kafka_reader import Tape, alert, everything, nowhere
@@ -237,10 +240,11 @@ class Plant(NamedTuple):
     sensors: str
     group: str
     topics: SinkTopics
+    control: str
 
     @property
     def rules(self) -> list[Rule]:
-        names = {"source.topic": self.sensors, "source.group": self.group}
+        names = {"source.topic": self.sensors, "source.group": self.group, "control.topic": self.control}
         names |= {f"sink.topics.{name}": topic for name, topic in msgspec.structs.asdict(self.topics).items()}
         return rules_of(names)
 
@@ -262,13 +266,16 @@ class Plant(NamedTuple):
     def sink(self) -> Sink:
         return KafkaSink(KafkaSinkSettings(**self.shared, topics=self.topics))
 
+    def commands(self) -> CommandTopic:
+        return KafkaCommandTopic(KafkaSinkSettings(**self.shared, topics=self.topics), self.control)
+
 
 @pytest.fixture
 def plant(
     guarded: Broker, new_topic: Callable[..., str], kafka_topics: SinkTopics, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Plant]:
     monkeypatch.setenv("NUWATCH_GUARDED", GUARDED_PASSWORD)
-    made = Plant(guarded, new_topic(), f"group-{uuid.uuid4().hex[:8]}", kafka_topics)
+    made = Plant(guarded, new_topic(), f"group-{uuid.uuid4().hex[:8]}", kafka_topics, new_topic())
     allow(guarded.bootstrap, GUARDED, made.rules)
     yield made
     forbid(guarded.bootstrap, GUARDED, made.rules)
@@ -281,13 +288,14 @@ def test_each_documented_right_is_needed_and_its_lack_is_named(
 ) -> None:
     taken = plant.rules[documented().index(row)]
     forbid(plant.broker.bootstrap, GUARDED, [taken])
-    source, sink = plant.source(), plant.sink()
+    source, sink, commands = plant.source(), plant.sink(), plant.commands()
     try:
         with pytest.raises((SourceError, SinkError)) as refused:
-            open_both(source, sink)
+            open_all(source, sink, commands)
     finally:
         source.close()
         sink.close()
+        commands.close()
         allow(plant.broker.bootstrap, GUARDED, [taken])
     said = str(refused.value)
     assert taken.name in said
@@ -296,9 +304,10 @@ def test_each_documented_right_is_needed_and_its_lack_is_named(
     assert GUARDED_PASSWORD not in said
 
 
-def open_both(source: Source, sink: Sink) -> None:
+def open_all(source: Source, sink: Sink, commands: CommandTopic) -> None:
     source.open(nowhere, "earliest")
     sink.open()
+    commands.open()
 
 
 @pytest.mark.kafka
@@ -315,8 +324,12 @@ def test_the_daemon_works_with_exactly_the_documented_rights_over_tls(plant: Pla
     ]
     produce(plant.broker.bootstrap, plant.sensors, [*records[:200], (b"plant/0", b"not a record")])
     watch(plant, tmp_path, tmp_path / "first.log")
+    word = Command(decision=Decision("plant/0", "rollback", "J. Roe", iso_time(START)))
+    produce(plant.broker.bootstrap, plant.control, [(None, msgspec.json.encode(word))])
     produce(plant.broker.bootstrap, plant.sensors, records[200:])
     watch(plant, tmp_path, tmp_path / "second.log")
+    told = everything(plant.broker.bootstrap, plant.topics.thresholds)
+    assert [True for record in told if b"nuwatch.answer.v1" in record.value] == [True]
     ids = [dict(r.headers)["nuwatch-id"] for r in everything(plant.broker.bootstrap, plant.topics.alerts)]
     assert len(ids) == len(set(ids)) > 0
 
@@ -370,6 +383,7 @@ sink: {{kind: kafka, bootstrap_servers: ["{server}"], security: {security},
     dead_letter: {plant.topics.dead_letter}}}}}
 recordings: {{paths: [normal.csv], time: {{column: t}}, asset: plant/0}}
 state: {{interval: 300ms}}
+control: {{topic: {plant.control}}}
 asset_classes:
   unit:
     assets: ["plant/*"]

@@ -19,10 +19,10 @@ from connectors.errors import SinkError
 from connectors.memory import MemorySink
 from connectors.records import Channel, OutRecord
 from monitor.checkpoint import Damaged, Entry, Marker, Restored
+from monitor.commands import command_of
 from monitor.durable.checkpoint import SqliteCheckpoint
 from monitor.durable.seals import changed, seal
 from monitor.errors import ConfigurationError, StateError
-from monitor.journal import command_of
 from monitor.thresholds.decisions import Decision
 
 BUNDLES = {"unit": "bundle-1"}

@@ -10,6 +10,7 @@ from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings, Se
 if TYPE_CHECKING:
     from connectors.kafka.browse import history
     from connectors.kafka.check import BrokerReport, check_broker, sample
+    from connectors.kafka.control import KafkaCommandTopic, send_command
     from connectors.kafka.group import KafkaGroupSource
     from connectors.kafka.ledger import KafkaLedger
     from connectors.kafka.resending import resend
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BrokerReport",
+    "KafkaCommandTopic",
     "KafkaGroupSource",
     "KafkaLedger",
     "KafkaSink",
@@ -31,10 +33,12 @@ __all__ = [
     "history",
     "resend",
     "sample",
+    "send_command",
 ]
 
 _HOME = {
     "BrokerReport": "check",
+    "KafkaCommandTopic": "control",
     "KafkaGroupSource": "group",
     "KafkaLedger": "ledger",
     "KafkaSink": "sink",
@@ -43,6 +47,7 @@ _HOME = {
     "history": "browse",
     "resend": "resending",
     "sample": "check",
+    "send_command": "control",
 }
 
 

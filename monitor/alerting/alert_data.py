@@ -334,6 +334,38 @@ class Recentring(Data, frozen=True):
     truncated: bool | UnsetType = UNSET
 
 
+class Answer(Data, frozen=True):
+    """What became of a command of the control topic.
+
+    Attributes:
+        command: its name; a command that acts on several partitions is answered for each.
+        kind: of the command; null where it could not be read.
+        outcome: APPLIED (it acts from ``offset`` on), or REFUSED (nothing has changed).
+        reason: why it was refused; '' where it was applied.
+        by: who gave it; null where that could not be read.
+        action: of a decision: approve, reject or rollback; null otherwise.
+        configuration: hash of the configuration that the command gave; null of a decision.
+        bundles: bundle id by asset class, of a configuration that was applied; null otherwise.
+        control: where the command stands in the control topic.
+        partition: the input's partition on which it acts; of a refusal, that of whoever tells it.
+        offset: the input offset before which it acts; null of what does not.
+        truncated: true where a text was cut to keep the event small.
+    """
+
+    command: str
+    kind: Literal["decision", "configuration"] | None
+    outcome: Literal["APPLIED", "REFUSED"]
+    reason: str
+    by: str | None
+    action: str | None
+    configuration: str | None
+    bundles: dict[str, str] | None
+    control: int
+    partition: int
+    offset: int | None
+    truncated: bool | UnsetType = UNSET
+
+
 class Event(Struct, frozen=True, kw_only=True):
     """A CloudEvent 1.0 in structured JSON; where it came from (nuwatch...) is outside its identity.
 
@@ -425,3 +457,17 @@ class RecentringEvent(Event, frozen=True, kw_only=True):
     type: Literal["nuwatch.recentring.v1"]
     dataschema: Literal["recentring.v1.json"]
     data: Recentring
+
+
+class AnswerEvent(Event, frozen=True, kw_only=True):
+    """What became of a command, as a CloudEvent; its subject is the asset, or 'nuwatch'.
+
+    Attributes:
+        type: what ``data`` is.
+        dataschema: file name of this schema.
+        data: the answer.
+    """
+
+    type: Literal["nuwatch.answer.v1"]
+    dataschema: Literal["answer.v1.json"]
+    data: Answer

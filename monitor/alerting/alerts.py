@@ -20,6 +20,8 @@ from monitor.alerting.alert_data import (
     MAX_TEXT,
     Alert,
     AlertEvent,
+    Answer,
+    AnswerEvent,
     Batch,
     Contribution,
     Decision,
@@ -47,6 +49,8 @@ from monitor.quantities import iso_time
 __all__ = [
     "Alert",
     "AlertEvent",
+    "Answer",
+    "AnswerEvent",
     "Batch",
     "Contribution",
     "Decision",
@@ -68,6 +72,7 @@ __all__ = [
     "ThresholdEvent",
     "Window",
     "alert_id",
+    "answer_event",
     "build_alert",
     "cloudevent",
     "contributions_of",
@@ -82,6 +87,9 @@ __all__ = [
 
 NAMESPACE = UUID("a1b1bfe5-1168-5a5c-a04f-1d2193f934fb")
 """Namespace of all nuwatch ids, fixed for ever: UUIDv5 of the URL namespace and 'urn:nuwatch:incident'."""
+
+MONITOR = "nuwatch"
+"""Stands for the asset in events that are about none."""
 
 CONTENT_TYPE = "application/cloudevents+json"
 ID_HEADER = "nuwatch-id"
@@ -303,6 +311,29 @@ def decision_event(decision: Decision, *, source: str, asset: str, time_ns: int,
         type="nuwatch.decision.v1",
         dataschema="decision.v1.json",
         data=decision,
+        **_envelope(source, asset, time_ns, 1, origin),
+    )
+    return _record(Channel.THRESHOLDS, event)
+
+
+def answer_event(answer: Answer, *, source: str, asset: str, time_ns: int, origin: Origin) -> OutRecord:
+    """What became of a command, as a record of the threshold channel, keyed by asset.
+
+    Its id names source, command, outcome and partition.
+
+    Args:
+        answer: what to publish.
+        source: /nuwatch/<site>.
+        asset: the asset's name, or 'nuwatch'.
+        time_ns: when the command was given, ns since the epoch.
+        origin: where it acts.
+    """
+    name = _name(source, asset, "ANSWER", answer.command, answer.outcome, answer.partition)
+    event = AnswerEvent(
+        id=alert_id(str(name), 1),
+        type="nuwatch.answer.v1",
+        dataschema="answer.v1.json",
+        data=answer,
         **_envelope(source, asset, time_ns, 1, origin),
     )
     return _record(Channel.THRESHOLDS, event)

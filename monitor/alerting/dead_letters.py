@@ -43,6 +43,7 @@ def dead_letter(
     number: int = 1,
     time_ns: int | None = None,
     rebuilt: bool = False,
+    series: str = "",
 ) -> OutRecord:
     """A rejected record for the dead-letter channel.
 
@@ -57,8 +58,9 @@ def dead_letter(
         number: counts the rejections of one record from 1, where several of its rows are rejected.
         time_ns: event time of the rejected reading, ns since the epoch, where it is known.
         rebuilt: the value is one row of a record, written anew as a frame.
+        series: keeps the ids of another topic than the input's apart.
     """
-    name = f"dlq:{record.partition}:{record.offset}:{number}"
+    name = f"dlq:{series}{record.partition}:{record.offset}:{number}"
     ours = [
         (REASON_HEADER, reason.value),
         (DETAIL_HEADER, detail[:MAX_DETAIL].encode(errors="replace").decode()),

@@ -21,6 +21,7 @@ _COMMANDS = {
     "replay": "Run recorded data through the very pipeline that runs live, and judge it.",
     "run": "The daemon: watch a broker's topic and publish alerts.",
     "decide": "Approve, reject or roll back a threshold.",
+    "apply": "Send a configuration to the daemons that run.",
     "state": "Look into the daemon's state, export its journal, or begin anew.",
     "config": "Print the configuration in force, without secrets.",
     "dlq": "List, show and replay the records that were refused.",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import getpass
-from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import click
@@ -32,17 +30,9 @@ def command(action: str, asset: str, config: Path, by: str) -> None:
 
     A shift that raised an anomaly is never learnt by itself: from the scores alone a grade change and a broken
     sensor are the same data. `approve` says that it is the new normal; the daemon then collects scores and sets a
-    new threshold version, which carries your name. The decision is journalled in the state folder with its place
-    in the stream, so that a restart repeats it.
+    new threshold version, which carries your name. It goes by the control topic where the configuration names one,
+    else through the state folder; the daemon journals it with its place in the stream, so that a restart repeats it.
     """
-    from monitor.configuration import read
-    from monitor.thresholds.decisions import Decision, append_decision
+    from monitor.cli.jobs.decide import decide_command
 
-    configuration = read(config)
-    known = [pattern for kind in configuration.settings.asset_classes.values() for pattern in kind.assets]
-    if not any(fnmatchcase(asset, pattern) for pattern in known):
-        raise click.BadParameter(f"{asset!r} is no asset of {config}; expected one of {', '.join(known)}")
-    moment = datetime.now(UTC).isoformat(timespec="milliseconds")
-    decision = Decision(asset, action, by, moment)  # type: ignore[arg-type] # click has checked the choice
-    append_decision(configuration.folder / configuration.settings.state.directory, decision)
-    click.echo(f"{action} of {asset} by {by} handed to the daemon")
+    return decide_command(action, asset, config, by)

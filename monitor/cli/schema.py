@@ -10,6 +10,8 @@ _DOCUMENTS = {
     "threshold": "docs/schemas/threshold.v1.json",
     "decision": "docs/schemas/decision.v1.json",
     "recentring": "docs/schemas/recentring.v1.json",
+    "answer": "docs/schemas/answer.v1.json",
+    "control": "docs/schemas/control.v1.json",
     "dead-letter": "docs/schemas/dead-letter.v1.json",
     "input": "docs/schemas/input.v1.json",
     "asyncapi": "docs/schemas/asyncapi.json",

@@ -13,6 +13,7 @@ import msgspec
 from monitor.checkpoint import Damaged, Entry, Marker, Restored
 from monitor.durable.database import Unsound, reading, transaction, writing
 from monitor.durable.seals import changed, seal
+from monitor.errors import StateError
 
 EVERYTHING = -1
 """In the table of what was lost: every partition that has no marker."""
@@ -147,8 +148,13 @@ class Store:
         """Entries to the end of a partition's journal.
 
         Raises:
-            StateError: nothing was written.
+            StateError: nothing was written; also where the partition has no beginning yet.
         """
+        if partition not in self._kept:
+            raise StateError(
+                f"{self._path}: partition {partition}: got a command for the journal before the partition's beginning "
+                "was durable, expected it after"
+            )
         with writing(self._path), transaction(self._connection):
             kept = self._append(partition, self._kept[partition], entries)
             self._write_kept(partition, kept)

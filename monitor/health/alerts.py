@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from connectors.records import OutRecord
 from monitor.alerting.alert_data import Alert
-from monitor.alerting.alerts import Origin, cloudevent
+from monitor.alerting.alerts import MONITOR, Origin, cloudevent
 from monitor.alerting.incidents import EventName, Kind, State
 from monitor.health.conditions import Change, Condition
 from monitor.quantities import NS_PER_S, iso_time
 
-MONITOR = "nuwatch"
-"""Subject and key of what concerns no single asset."""
 SEVERITY = {
     Condition.STALL: 500,
     Condition.LAG: 400,

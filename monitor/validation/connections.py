@@ -40,6 +40,12 @@ def check_connections(settings: Settings, document: Document, file: Path, findin
     if settings.recordings is not None:
         recordings = _typed("recordings", "files", document, file, findings)
     _check_memory(settings, findings)
+    if settings.control.topic is not None and settings.sink.get("kind") != "kafka":
+        got = settings.sink.get("kind")
+        findings.error(
+            ("control", "topic"),
+            f"got a sink of kind {got!r}, expected kafka: the topic is one of its cluster",
+        )
     for name, typed in (("source", source), ("sink", sink)):
         _check_secrets(typed, (name,), findings)
     return Connections(source, sink, recordings, file.parent)

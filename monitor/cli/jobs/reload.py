@@ -9,14 +9,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from monitor.bundles import read_bundle, write_bundle
 from monitor.cli.common import pipeline_factory
 from monitor.configuration import Configuration, parse, read
 from monitor.connect import topic_name
-from monitor.errors import ConfigurationError, NuwatchError
-from monitor.generation import Change, Generation
+from monitor.control import ControlTopic, Order
+from monitor.errors import ConfigurationError
+from monitor.generation import Change, Generation, Told
 from monitor.live_changes import check_live
 from monitor.model import Model, check_fit
 from monitor.thresholds.drift import Detector
@@ -26,38 +27,98 @@ BUNDLES = "bundles"
 """Folder in the state folder: every bundle that was ever in force, by its id, for a replay over the change."""
 
 
-def generation_of(configuration: Configuration, models: Mapping[str, Model], *, replay: bool) -> Generation:
-    """A configuration and its models as the engine takes them."""
+def generation_of(
+    configuration: Configuration, models: Mapping[str, Model], *, replay: bool, told: Told | None = None
+) -> Generation:
+    """A configuration and its models as the engine takes them; ``told`` is the command that brought it."""
     bundles = {name: model.bundle_id for name, model in models.items()}
-    change = Change(configuration_hash(configuration.text), configuration.text, bundles)
+    change = Change(configuration_hash(configuration.text), configuration.text, bundles, told)
     return Generation(
         change, pipeline_factory(configuration, models, topic_name(configuration), replay=replay)
     )
 
 
-def keep_bundles(folder: Path, models: Mapping[str, Model]) -> None:
-    """Keep what judges beside the journal that names it.
+class Shelf:
+    """Compiled models by the id of their bundle: a bundle that stays is compiled once.
 
-    Raises:
-        StateError: the folder cannot be written.
+    Args:
+        models: those that are compiled already.
+        folder: the state folder, in which every bundle that was ever in force is kept.
     """
-    for model in models.values():
-        place = folder / BUNDLES / model.bundle_id
-        if not place.exists():
-            write_bundle(model.bundle, place)
+
+    def __init__(self, models: Mapping[str, Model], folder: Path) -> None:
+        self._compiled = {model.bundle_id: model for model in models.values()}
+        self._folder = folder
+
+    @property
+    def recompiles(self) -> int:
+        """Compilations since warm-up."""
+        return sum(model.program.recompiles for model in list(self._compiled.values()))
+
+    def keep(self, models: Mapping[str, Model]) -> None:
+        """Keep what judges beside the journal that names it.
+
+        Raises:
+            StateError: the folder cannot be written.
+        """
+        for model in models.values():
+            place = self._folder / BUNDLES / model.bundle_id
+            if not place.exists():
+                write_bundle(model.bundle, place)
+
+    def models(self, configuration: Configuration, wanted: Mapping[str, str]) -> dict[str, Model]:
+        """The model of every class of a configuration, compiled.
+
+        Args:
+            configuration: read and checked.
+            wanted: bundle id by asset class; of a class that is not named, what its folder holds.
+
+        Raises:
+            ConfigurationError: a bundle is not to be had, is another than the one wanted, or does not fit.
+        """
+        classes = configuration.settings.asset_classes
+        if strange := sorted(wanted.keys() - classes.keys()):
+            raise ConfigurationError(
+                f"bundles: got {', '.join(strange)}, expected classes of the configuration: {', '.join(classes)}"
+            )
+        return {name: self._model(configuration, name, wanted.get(name)) for name in classes}
+
+    def _model(self, configuration: Configuration, name: str, wanted: str | None) -> Model:
+        asset_class = configuration.settings.asset_classes[name]
+        bundle = read_bundle(self._place(configuration, name, wanted))
+        if wanted is not None and bundle.id != wanted:
+            raise ConfigurationError(
+                f"asset class {name!r}: got bundle {bundle.id[:16]}, expected {wanted[:16]}; hint: it belongs into "
+                f"{self._folder / BUNDLES / wanted}, or where `bundle` of the class says"
+            )
+        check_fit(bundle, asset_class, name)
+        like = self._compiled.get(bundle.id)
+        if like is not None:
+            return Model(bundle, asset_class, like.program)
+        model = Model(bundle, asset_class)
+        model.program.warm_up()
+        Detector(asset_class.drift.detector, asset_class.drift.delta)
+        self._compiled[bundle.id] = model
+        return model
+
+    def _place(self, configuration: Configuration, name: str, wanted: str | None) -> Path:
+        kept = self._folder / BUNDLES / wanted if wanted else None
+        return kept if kept is not None and kept.exists() else configuration.bundle_path(name)
 
 
 class Generations:
-    """Makes the generations that a journal names, for a replay over changes.
+    """Makes the generations that a journal names.
 
     Args:
-        configuration: of the replay; anchors relative paths.
-        folder: where bundles are kept by their ids, beside the class's own.
+        configuration: of today; anchors relative paths.
+        shelf: where models come from.
+        replay: True where recorded data are replayed.
     """
 
-    def __init__(self, configuration: Configuration, folder: Path) -> None:
+    def __init__(self, configuration: Configuration, shelf: Shelf, *, replay: bool) -> None:
         self._configuration = configuration
-        self._folder = folder
+        self._shelf = shelf
+        self._replay = replay
         self._made: dict[str, Generation] = {}
 
     def __call__(self, change: Change) -> Generation:
@@ -68,7 +129,10 @@ class Generations:
         """
         if change.id not in self._made:
             configuration = parse(change.text, self._configuration.path)
-            self._made[change.id] = generation_of(configuration, self.models(change), replay=True)
+            models = self._shelf.models(configuration, change.bundles)
+            self._made[change.id] = generation_of(
+                configuration, models, replay=self._replay, told=change.told
+            )
         return self._made[change.id]
 
     def models(self, change: Change) -> dict[str, Model]:
@@ -77,44 +141,52 @@ class Generations:
         Raises:
             ConfigurationError: a bundle is not to be had, or is another than the one named.
         """
-        configuration = parse(change.text, self._configuration.path)
-        models = {
-            name: _loaded(configuration, name, self._place(configuration, name, bundle))
-            for name, bundle in change.bundles.items()
-        }
-        for name, model in models.items():
-            if model.bundle_id != change.bundles[name]:
-                raise ConfigurationError(
-                    f"asset class {name!r}: got bundle {model.bundle_id[:16]}, the journal names "
-                    f"{change.bundles[name][:16]}; hint: it lay in {self._folder / BUNDLES} of the daemon"
-                )
-        return models
+        return self._shelf.models(parse(change.text, self._configuration.path), change.bundles)
 
-    def _place(self, configuration: Configuration, name: str, bundle: str) -> Path:
-        kept = self._folder / BUNDLES / bundle
-        return kept if kept.exists() else configuration.bundle_path(name)
+    def stands(self, change: Change) -> bool:
+        """Whether a change can stay in force beside what was built from today's file."""
+        try:
+            check_live(self._configuration.settings, parse(change.text, self._configuration.path).settings)
+        except ConfigurationError:
+            return False
+        return True
+
+
+class Made(NamedTuple):
+    """A generation that is ready, with what it is made of and the command that asked for it."""
+
+    generation: Generation
+    models: dict[str, Model]
+    order: Order | None
+
+
+class Failed(NamedTuple):
+    """A generation that could not be made."""
+
+    error: Exception
+    order: Order | None
 
 
 class Reloader:
     """Makes a new generation when it is asked to; one at a time, in a thread of its own.
 
     Args:
-        configuration: in force.
-        models: in force; those whose bundle stays go on, and like ones are not compiled anew.
-        folder: the state folder.
+        configuration: as the daemon began; what must not change while it runs is compared with it.
+        shelf: where models come from.
         log: a structlog logger.
+        control: commands that ask for one.
     """
 
     def __init__(
-        self, configuration: Configuration, models: dict[str, Model], folder: Path, log: Any
+        self, configuration: Configuration, shelf: Shelf, log: Any, control: ControlTopic | None = None
     ) -> None:
         self._configuration = configuration
-        self._models = models
-        self._folder = folder
+        self._shelf = shelf
         self._log = log
+        self._control = control
         self._asked = False
         self._thread: threading.Thread | None = None
-        self._ready: tuple[Configuration, dict[str, Model]] | None = None
+        self._outcome: Made | Failed | None = None
         self.refused = 0
 
     def ask(self, *_: Any) -> None:
@@ -123,62 +195,67 @@ class Reloader:
 
     def poll(self) -> Generation | None:
         """A generation that is ready to act; called by the loop, at once back."""
-        if self._thread is not None:
-            if self._thread.is_alive():
-                return None
-            self._thread = None
-            if self._ready is not None:
-                return generation_of(*self._ready, replay=False)
+        if self._thread is not None and self._thread.is_alive():
+            return None
+        self._thread = None
+        if isinstance(self._outcome, Failed):
+            self.refuse(self._outcome.error)
+        if isinstance(self._outcome, Made):
+            return self._outcome.generation
         if self._asked:
             self._asked = False
-            self._thread = threading.Thread(target=self._make, name="reload", daemon=True)
-            self._thread.start()
+            self._begin(None)
+        elif self._control is not None and (order := self._control.order()) is not None:
+            self._begin(order)
         return None
 
     def adopted(self, places: Mapping[int, int]) -> None:
         """The engine has taken it into force at these positions."""
-        assert self._ready is not None
-        self._configuration, models = self._ready
-        self._models.clear()
-        self._models.update(models)
-        self._ready = None
+        assert isinstance(self._outcome, Made)
+        made, self._outcome = self._outcome, None
+        if self._control is not None and made.order is not None:
+            self._control.settle(made.order)
         self._log.warning(
             "configuration_adopted",
             positions=dict(places),
-            bundles={name: model.bundle_id for name, model in models.items()},
+            bundles={name: model.bundle_id for name, model in made.models.items()},
         )
 
     def refuse(self, error: Exception) -> None:
         """The old one stays, because of this."""
-        self._ready = None
+        outcome, self._outcome = self._outcome, None
         self.refused += 1
         self._log.error("configuration_refused", error=str(error), refused=self.refused)
+        if self._control is not None and outcome is not None and outcome.order is not None:
+            self._control.settle(outcome.order, str(error))
 
-    def _make(self) -> None:
+    def _begin(self, order: Order | None) -> None:
+        self._thread = threading.Thread(target=self._make, args=(order,), name="reload", daemon=True)
+        self._thread.start()
+
+    def _make(self, order: Order | None) -> None:
         try:
-            configuration = read(self._configuration.path)
-            check_live(self._configuration.settings, configuration.settings)
-            models = {
-                name: _loaded(configuration, name, configuration.bundle_path(name), self._models.get(name))
-                for name in configuration.settings.asset_classes
-            }
-            keep_bundles(self._folder, models)
-        except NuwatchError as error:
-            self.refuse(error)
+            self._outcome = self._made(order)
         except Exception as error:  # a thread's own end would pass unseen, and the question with it
-            self.refuse(error)
-        else:
-            self._ready = configuration, models
+            self._outcome = Failed(error, order)
 
+    def _made(self, order: Order | None) -> Made:
+        """What the file says, or a command.
 
-def _loaded(configuration: Configuration, name: str, place: Path, like: Model | None = None) -> Model:
-    """A class's model, compiled; with the program of one that is in force where that serves."""
-    asset_class = configuration.settings.asset_classes[name]
-    bundle = read_bundle(place)
-    check_fit(bundle, asset_class, name)
-    if like is not None and like.bundle_id == bundle.id:
-        return Model(bundle, asset_class, like.program)
-    model = Model(bundle, asset_class)
-    model.program.warm_up()
-    Detector(asset_class.drift.detector, asset_class.drift.delta)
-    return model
+        Raises:
+            NuwatchError: it cannot be taken up.
+        """
+        configuration = self._of_file() if order is None else parse(order.new.text, self._configuration.path)
+        check_live(self._configuration.settings, configuration.settings)
+        models = self._shelf.models(configuration, {} if order is None else order.new.bundles)
+        self._shelf.keep(models)
+        told = None if order is None else order.told
+        return Made(generation_of(configuration, models, replay=False, told=told), models, order)
+
+    def _of_file(self) -> Configuration:
+        if self._configuration.settings.state.changelog is not None:
+            raise ConfigurationError(
+                "a daemon that shares its topic does not take up its own file while it runs, because the others would "
+                "not; hint: send it to all of them with `nuwatch apply`"
+            )
+        return read(self._configuration.path)

@@ -15,7 +15,7 @@ from monitor import __version__
 from monitor.alerting.messages import duration_text
 from monitor.checkpoint import Entry
 from monitor.cli.common import connector_errors, load_models, pipeline_factory
-from monitor.cli.jobs.reload import Generations, generation_of
+from monitor.cli.jobs.reload import Generations, Shelf, generation_of
 from monitor.cli.labelling import check_labels, labels_of
 from monitor.commands import Commands, TimedDecisions, command_of
 from monitor.configuration import Configuration, parse, read
@@ -94,8 +94,7 @@ def _journalled_start(
             "the journal begins with a decision, expected the configuration that was in force; hint: it was begun by "
             "an earlier version; replay with --decisions"
         )
-    generations = _generations(configuration)
-    models = generations.models(change)
+    models = _generations(configuration).models(change)
     then = parse(change.text, configuration.path)
     recorded = msgspec.structs.replace(
         then.settings, source=configuration.settings.source, recordings=configuration.settings.recordings
@@ -104,7 +103,8 @@ def _journalled_start(
 
 
 def _generations(configuration: Configuration) -> Generations:
-    return Generations(configuration, configuration.folder / configuration.settings.state.directory)
+    folder = configuration.folder / configuration.settings.state.directory
+    return Generations(configuration, Shelf({}, folder), replay=True)
 
 
 def _journalled(

@@ -8,16 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from connectors.ports import Sink, Source, Start
+from connectors.ports import CommandTopic, Sink, Source, Start
 from monitor import __version__
 from monitor.activity import Activity
 from monitor.alerting.alerts import Origin
 from monitor.checkpoint import Checkpoint
 from monitor.cli.common import connector_errors, load_models, pipeline_factory, start_logging
-from monitor.cli.jobs.reload import Reloader, generation_of, keep_bundles
+from monitor.cli.jobs.reload import Generations, Reloader, Shelf, generation_of
 from monitor.cli.jobs.shared import shared_engine
 from monitor.configuration import Configuration, read
-from monitor.connect import make_sink, make_source, topic_name
+from monitor.connect import make_control, make_sink, make_source, topic_name
+from monitor.control import ControlTopic
 from monitor.daemon import ACKNOWLEDGE_S, Daemon, Stop
 from monitor.durable.checkpoint import SqliteCheckpoint
 from monitor.engine import Engine
@@ -26,7 +27,7 @@ from monitor.health.server import Pages, PageServer, check_host
 from monitor.health.vitals import Vitals
 from monitor.health.watch import Watch
 from monitor.health.watchdog import Watchdog
-from monitor.journal import FolderInbox, JournalledCommands
+from monitor.journal import FolderInbox, Inbox, JournalledCommands
 from monitor.model import Model
 from monitor.quantities import Instant
 from monitor.settings import Http
@@ -43,6 +44,10 @@ class Parts:
     def sink(self, configuration: Configuration) -> Sink:
         """Where events go."""
         return make_sink(configuration)
+
+    def control(self, configuration: Configuration) -> CommandTopic | None:
+        """Where commands come from, beside the state folder."""
+        return make_control(configuration)
 
     def checkpoint(self, folder: Path, sink: Sink, timeout: float) -> Checkpoint:
         """State on disk."""
@@ -69,53 +74,95 @@ def _run(configuration: Configuration, start: str | None, log: Any, parts: Parts
     stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop.ask)
-    models: dict[str, Model] = {}
+    folder = configuration.folder / settings.state.directory
+    shelf: list[Shelf] = []
+    origin = Origin(topic_name(configuration), 0, 0, False, __version__)
     activity = Activity()
     vitals = Vitals(settings.health, activity, lambda: stop.asked)
     watch = Watch(
         settings,
         vitals,
         log,
-        lambda: sum(model.program.recompiles for model in models.values()),
-        Origin(topic_name(configuration), 0, 0, False, __version__),
+        lambda: sum(each.recompiles for each in shelf),
+        origin,
     )
     watchdog = Watchdog(vitals, settings.health.stuck.seconds, log)
     with _pages(settings.health.http, Pages(vitals, watch.metrics.registry), log):
-        models |= load_models(configuration)
-        folder = configuration.folder / settings.state.directory
-        reloader = Reloader(configuration, models, folder, log)
-        signal.signal(signal.SIGHUP, reloader.ask)
-        watchdog.start()
-        try:
-            with connector_errors():
-                engine = _engine(configuration, models, activity, log, parts)
-                changes = None if settings.state.changelog else reloader
-                Daemon(engine, settings.state, stop, log, watch, changes).run(begin)
-        finally:
-            watchdog.stop()
+        models = load_models(configuration)
+        shelf.append(Shelf(models, folder))
+        with connector_errors(), _control(configuration, origin, parts, log) as control:
+            reloader = Reloader(configuration, shelf[0], log, control)
+            signal.signal(signal.SIGHUP, reloader.ask)
+            watchdog.start()
+            try:
+                engine = _engine(configuration, models, activity, log, parts, control)
+                _in_force(engine, configuration, models, shelf[0], control)
+                Daemon(parts.engine(engine), settings.state, stop, log, watch, reloader).run(begin)
+            finally:
+                watchdog.stop()
+
+
+@contextmanager
+def _control(
+    configuration: Configuration, origin: Origin, parts: Parts, log: Any
+) -> Generator[ControlTopic | None]:
+    """The control topic while the daemon runs, where one is configured."""
+    topic, settings = parts.control(configuration), configuration.settings
+    if topic is None:
+        yield None
+        return
+    assets = [pattern for each in settings.asset_classes.values() for pattern in each.assets]
+    name = str(settings.control.topic)
+    control = ControlTopic(topic, name, assets, f"/nuwatch/{settings.site}", origin, settings.max_record, log)
+    try:
+        yield control
+    finally:
+        control.close()
+
+
+def _in_force(
+    engine: Engine,
+    configuration: Configuration,
+    models: Mapping[str, Model],
+    shelf: Shelf,
+    control: ControlTopic | None,
+) -> None:
+    """Say what the engine begins with, and where what its journals name is to be had."""
+    shelf.keep(models)
+    change = generation_of(configuration, models, replay=False).change
+    if control is None:
+        engine.in_force(change)
+    else:
+        generations = Generations(configuration, shelf, replay=False)
+        engine.in_force(change, generations, generations.stands)
 
 
 def _engine(
-    configuration: Configuration, models: Mapping[str, Model], activity: Activity, log: Any, parts: Parts
+    configuration: Configuration,
+    models: Mapping[str, Model],
+    activity: Activity,
+    log: Any,
+    parts: Parts,
+    control: ControlTopic | None,
 ) -> Engine:
     """The only daemon of its input, with a state folder; or with a changelog one of several."""
     state = configuration.settings.state
     if state.changelog is not None:
-        return shared_engine(configuration, models, state.changelog, log, activity)
+        return shared_engine(configuration, models, state.changelog, log, activity, control)
     folder = configuration.folder / state.directory
     checkpoint = parts.checkpoint(folder, parts.sink(configuration), ACKNOWLEDGE_S)
-    engine = Engine(
+    inboxes: list[Inbox] = [FolderInbox(folder, lambda why: log.error("command_refused", reason=why))]
+    inboxes += [control] if control is not None else []
+    return Engine(
         parts.source(configuration),
         checkpoint,
         pipeline_factory(configuration, models, topic_name(configuration), replay=False),
         {name: model.bundle_id for name, model in models.items()},
-        JournalledCommands([FolderInbox(folder)], checkpoint.journal),
+        JournalledCommands(inboxes, checkpoint.journal),
         warm_up_ns(configuration.settings),
         activity,
+        control,
     )
-    keep_bundles(folder, models)
-    engine.in_force(generation_of(configuration, models, replay=False).change)
-    return parts.engine(engine)
 
 
 @contextmanager

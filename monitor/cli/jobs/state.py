@@ -10,8 +10,11 @@ from typing import Any
 import click
 import msgspec
 
+from monitor.changelog import Pair, assemble
 from monitor.checkpoint import Damaged, Entry
-from monitor.configuration import read
+from monitor.cli.common import connector_errors
+from monitor.configuration import Configuration, read
+from monitor.connect import sink_settings
 from monitor.durable.database import FORMAT, NAME, Unsound, connect, erase
 from monitor.durable.folder import lock
 from monitor.durable.store import Store
@@ -66,12 +69,10 @@ def inspect_command(config: Path, as_json: bool) -> None:
 
 def export_command(config: Path, target: Path) -> None:
     """Do what `nuwatch state export` says."""
-    with closing(_open(path := _path(config))) as store:
-        lines = b"".join(
-            exported(partition, entry)
-            for partition in store.partitions()
-            for entry in _journal(store, partition, path)
-        )
+    configuration = read(config)
+    changelog = configuration.settings.state.changelog
+    journals = _of_folder(config) if changelog is None else _of_changelog(configuration, changelog)
+    lines = b"".join(exported(partition, entry) for partition, its in journals.items() for entry in its)
     if str(target) == "-":
         sys.stdout.buffer.write(lines)
         sys.stdout.buffer.flush()
@@ -100,6 +101,35 @@ def exported(partition: int, entry: Entry) -> bytes:
     """An entry of a partition's journal as a line of JSON."""
     head = {"partition": partition, "position": entry.position, "id": entry.id}
     return msgspec.json.encode({**head, "command": msgspec.Raw(entry.content)}) + b"\n"
+
+
+def _of_folder(config: Path) -> dict[int, tuple[Entry, ...]]:
+    """The journal of every partition of the state folder."""
+    with closing(_open(path := _path(config))) as store:
+        return {partition: _journal(store, partition, path) for partition in store.partitions()}
+
+
+def _of_changelog(configuration: Configuration, topic: str) -> dict[int, tuple[Entry, ...]]:
+    """The journal of every partition of a changelog.
+
+    Raises:
+        NuwatchError: something of it is damaged.
+    """
+    from connectors.kafka import history
+
+    pairs: dict[int, list[Pair]] = {}
+    with connector_errors():
+        for record in history(sink_settings(configuration), topic):
+            pairs.setdefault(record.partition, []).append((record.key or b"", record.value))
+    journals: dict[int, tuple[Entry, ...]] = {}
+    for partition, its in sorted(pairs.items()):
+        found = assemble(its, f"changelog {topic}, partition {partition}")
+        if found is not None and isinstance(found.state, Damaged):
+            raise NuwatchError(
+                f"{found.state.reason}; hint: the next daemon that takes it rebuilds the state"
+            )
+        journals[partition] = () if found is None else found.state.journal
+    return journals
 
 
 def _path(config: Path) -> Path:
