@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -50,3 +51,46 @@ def test_its_controller_takes_a_steady_error_away_and_does_not_wind_up():
     for _ in range(1000):
         assert loop.asked(100.0) == 50.0
     assert loop.asked(-1.0) < 50.0
+
+
+class StandIn(SimpleNamespace):
+    """A plant that only notes what it is when it is asked to go on."""
+
+    def __init__(self) -> None:
+        water = np.ones(21)
+        super().__init__(
+            settler=SimpleNamespace(sedpar=np.full(7, 100.0), q_w=385.0, q_r=18446.0),
+            sludge_height=0.5,
+            seen=[],
+            **{f"reactor{n}": SimpleNamespace(asm1par=np.full(24, 0.5)) for n in range(1, 6)},
+            **{f"y_out{n}": water for n in range(1, 6)},
+            ys_eff=water,
+        )
+
+    def step(self, _: int) -> None:
+        settler = self.settler
+        growth = {float(one.asm1par[5]) for one in wastewater._reactors(self)}
+        self.seen.append((*growth, settler.sedpar[0], settler.sedpar[2], settler.q_w, settler.q_r))
+
+
+@pytest.mark.parametrize(
+    ("fault", "damaged"),
+    [
+        ("toxic_inflow", (0.3, 100.0, 100.0, 385.0, 18446.0)),
+        ("bulking", (0.5, 60.0, 100.0, 385.0, 18446.0)),
+        ("waste_pump", (0.5, 100.0, 100.0, 0.0, 18446.0)),
+        ("return_pump", (0.5, 100.0, 100.0, 385.0, 18446.0 * 0.7)),
+    ],
+)
+def test_a_fault_begins_at_its_row_and_ends_with_its_run(fault, damaged):
+    plant, inflow = StandIn(), np.ones((1344, 21))
+    clean = wastewater._clean(plant)
+    whole = (0.5, 100.0, 100.0, 385.0, 18446.0)
+    readings = wastewater.run(plant, clean, inflow, wastewater.Plan("a", 1, 4, fault))
+    assert readings.shape == (4 * 96, len(wastewater.SENSORS))
+    begin = (2 * 96 + wastewater.FAULT_ROW) * 15
+    assert set(plant.seen[:begin]) == {whole}
+    assert [pytest.approx(one) for one in sorted(set(plant.seen[begin:]))] == [damaged]
+    plant.seen.clear()
+    wastewater.run(plant, clean, inflow, wastewater.Plan("b", 2, 4, ""))
+    assert set(plant.seen) == {whole}

@@ -106,6 +106,10 @@ class _Effects(NamedTuple):
     back: Floats
 
 
+_Clean = tuple[Floats, float, float, float]
+"""What faults change in a plant, as it is without one: settling speeds, growth, waste and return flow."""
+
+
 class _Loop:
     """A proportional and integral controller, clipped, whose integral stops where it is clipped."""
 
@@ -129,11 +133,12 @@ def plans() -> tuple[Plan, ...]:
     return (Plan("train", 1, TRAIN_DAYS, ""), *normal, *faulty)
 
 
-def run(plant: Any, inflow: Floats, plan: Plan) -> Floats:
+def run(plant: Any, clean: _Clean, inflow: Floats, plan: Plan) -> Floats:
     """Readings [N, 13] of one run.
 
     Args:
-        plant: a `BSM1Base` whose state is that of its beginning.
+        plant: a `BSM1Base` whose state is that of its beginning; a fault of an earlier run may still be in it.
+        clean: what it is without a fault.
         inflow: [rows, 21] of the benchmark's fortnight.
         plan: the run.
     """
@@ -143,7 +148,7 @@ def run(plant: Any, inflow: Floats, plan: Plan) -> Floats:
     _feed(plant, inflow, random.wander[:, :, 0])
     effects = _effects(plan.fault, rows, run_in + FAULT_ROW)
     minutes = np.random.default_rng([plan.seed, 1]).standard_normal((rows * SAMPLING_MIN, 2)) * 0.1
-    readings = _minutes(plant, effects, minutes, rows)
+    readings = _minutes(plant, clean, effects, minutes, rows)
     readings = np.maximum(readings + random.noise[:, :, 0] * _NOISE, 0.0)
     stuck, column = np.flatnonzero(effects.stuck), SENSORS.index("ammonium_5")
     if len(stuck):
@@ -178,13 +183,12 @@ def _effects(fault: str, rows: int, begin: int) -> _Effects:
     )
 
 
-def _minutes(plant: Any, effects: _Effects, noise: Floats, rows: int) -> Floats:
+def _minutes(plant: Any, clean: _Clean, effects: _Effects, noise: Floats, rows: int) -> Floats:
     """Readings [N, 13] without their noise; ``noise`` [M, 2] is of what the controllers read."""
     oxygen = _Loop(_OXYGEN_GAIN, _OXYGEN_TIME, 140.0, _MOST_AERATION)
     nitrate = _Loop(_NITRATE_GAIN, _NITRATE_TIME, 18_500.0, _MOST_RECYCLE)
     air, lagged = 140.0, float(plant.y_out2[8])
     readings = np.empty((rows, len(SENSORS)))
-    clean = _clean(plant)
     for minute in range(rows * SAMPLING_MIN):
         row = minute // SAMPLING_MIN
         if minute % SAMPLING_MIN == 0:
@@ -202,13 +206,12 @@ def _minutes(plant: Any, effects: _Effects, noise: Floats, rows: int) -> Floats:
     return readings
 
 
-def _clean(plant: Any) -> tuple[Floats, float, float, float]:
-    """What `_damage` changes, as it is without a fault: settling speeds, growth, waste and return flow."""
+def _clean(plant: Any) -> _Clean:
     settler = plant.settler
     return settler.sedpar.copy(), float(plant.reactor1.asm1par[5]), float(settler.q_w), float(settler.q_r)
 
 
-def _damage(plant: Any, effects: _Effects, row: int, clean: tuple[Floats, float, float, float]) -> None:
+def _damage(plant: Any, effects: _Effects, row: int, clean: _Clean) -> None:
     speeds, growth, waste, back = clean
     settler = plant.settler
     settler.sedpar = speeds.copy()
@@ -279,10 +282,10 @@ def _plant() -> tuple[Any, Floats]:
     return plant, table[:, 1:]
 
 
-def _settled(plant: Any, inflow: Floats) -> dict[str, Any]:
+def _settled(plant: Any, clean: _Clean, inflow: Floats) -> dict[str, Any]:
     rows = _SETTLING_DAYS * _ROWS_A_DAY
     _feed(plant, inflow, np.zeros((3, rows)))
-    _minutes(plant, _effects("", rows, 0), np.zeros((rows * SAMPLING_MIN, 2)), rows)
+    _minutes(plant, clean, _effects("", rows, 0), np.zeros((rows * SAMPLING_MIN, 2)), rows)
     return _state(plant)
 
 
@@ -302,10 +305,11 @@ def write(folder: Path, plan: Plan, readings: Floats) -> None:
 def main(folder: Path) -> None:
     """Write all series into a folder; some minutes of one core."""
     plant, inflow = _plant()
-    state = _settled(plant, inflow)
+    clean = _clean(plant)
+    state = _settled(plant, clean, inflow)
     for plan in plans():
         _restore(plant, state)
-        readings = run(plant, inflow, plan)
+        readings = run(plant, clean, inflow, plan)
         write(folder, plan, readings)
         print(f"{plan.name}: {len(readings)} rows, {FAULTS.get(plan.fault, 'no fault')}", flush=True)
 
