@@ -91,6 +91,11 @@ class FilesSink:
                     ids |= {_id(line, path) for line in file if line.endswith(b"\n")}
         return ids
 
+    def published(self, channel: Channel) -> Iterator[bytes]:
+        """The values of a channel's file, in its order."""
+        found = records_in(self._directory, channel)
+        return (record.value for record in found if record.value is not None)
+
     def emit(self, records: Sequence[OutRecord]) -> None:
         """Write records; they are durable after `flush`."""
         try:

@@ -163,6 +163,10 @@ class MemorySink:
             record.id for channel in Channel for record in self._of(channel)[ends.get(f"{channel}/0", 0) :]
         }
 
+    def published(self, channel: Channel) -> Iterable[bytes]:
+        """What was flushed."""
+        return [record.value for record in self._of(channel) if record.value is not None]
+
     def emit(self, records: Sequence[OutRecord]) -> None:
         """Hold records until the flush."""
         self._emitted += records

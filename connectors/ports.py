@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
-from connectors.records import Decoded, Input, OutRecord, Polled, RawRecord
+from connectors.records import Channel, Decoded, Input, OutRecord, Polled, RawRecord
 
 Start = Literal["earliest", "latest"] | int
 """Where to begin a partition without a stored position: an end, or an event time in epoch ns."""
@@ -165,6 +165,14 @@ class Sink(Protocol):
 
     def ids_after(self, ends: Mapping[str, int]) -> set[str]:
         """Ids of the records published at or after these end positions: what a restart must not send again."""
+        ...
+
+    def published(self, channel: Channel) -> Iterable[bytes]:
+        """Values of everything that a channel still has, in order per key.
+
+        Raises:
+            SinkError: it cannot be read.
+        """
         ...
 
     def emit(self, records: Sequence[OutRecord]) -> None:

@@ -7,13 +7,13 @@ and yields the same records with the same ids, and those that the sink already h
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
 
 from connectors.ports import Sink
-from connectors.records import Input, OutRecord
+from connectors.records import Channel, Input, OutRecord
 
 
 class Heard(msgspec.Struct, frozen=True):
@@ -110,6 +110,14 @@ class Checkpoint(Protocol):
         """Hand records to the sink, except those that it already had when the state was restored."""
         ...
 
+    def published(self, channel: Channel) -> Iterable[bytes]:
+        """Values of everything that the sink still has of a channel, in order per key.
+
+        Raises:
+            SinkError: it cannot be read.
+        """
+        ...
+
     def journal(self, partition: int, entries: Sequence[Entry]) -> None:
         """Make durable what is about to act; when this returns, a restart finds it. Nothing is ever removed.
 
@@ -170,6 +178,10 @@ class Publishing:
             self._read_from = None
             self._sink.emit(fresh)
 
+    def published(self, channel: Channel) -> Iterable[bytes]:
+        """What the sink still has."""
+        return self._sink.published(channel)
+
     def acknowledge(self) -> dict[str, int]:
         """Wait until all of it is acknowledged; the new end positions.
 
@@ -203,6 +215,10 @@ class MemoryCheckpoint:
     def publish(self, events: Sequence[OutRecord]) -> None:
         """See `Checkpoint`."""
         self._publishing.publish(events)
+
+    def published(self, channel: Channel) -> Iterable[bytes]:
+        """See `Checkpoint`."""
+        return self._publishing.published(channel)
 
     def journal(self, partition: int, entries: Sequence[Entry]) -> None:
         """See `Checkpoint`."""

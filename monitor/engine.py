@@ -9,7 +9,7 @@ import msgspec
 
 from connectors.errors import SinkError
 from connectors.ports import Rewind, Source, Start
-from connectors.records import Lost, OutRecord, Polled, first_position
+from connectors.records import Channel, Lost, OutRecord, Polled, first_position
 from monitor.activity import Activity, Stage
 from monitor.alerting.short_form import size_of
 from monitor.checkpoint import Checkpoint, Damaged, Entry, Heard, Marker, Restored
@@ -27,6 +27,7 @@ from monitor.commands import (
 from monitor.errors import ConfigurationError, StateError
 from monitor.generation import Change, Generation, applied
 from monitor.pipeline import Outcome, Pipeline, empty_outcome
+from monitor.recollection import Recollection
 
 
 class Step(NamedTuple):
@@ -103,6 +104,7 @@ class Engine:
         self.trouble: str | None = None
         self.pipelines: dict[int, Pipeline] = {}
         self._rebuilt_to: dict[int, int] = {}
+        self._recollection: Recollection | None = None
         self._repeats_to: dict[int, int] = {}  # a life before may have published what comes before this
         self._generations: Callable[[Change], Generation] | None = None
         self._stands: Callable[[Change], bool] = lambda _: True
@@ -183,6 +185,7 @@ class Engine:
         return self._in_force.setdefault(partition, self._mine)
 
     def _put_in_force(self, partition: int, generation: Generation, pipeline: Pipeline) -> None:
+        pipeline.recollection = self._pipeline(partition).recollection
         self.pipelines[partition], self._in_force[partition] = pipeline, generation
 
     def _carried(self, partition: int, generation: Generation) -> tuple[Pipeline, list[str]]:
@@ -198,6 +201,12 @@ class Engine:
 
     def _journal(self, partition: int, position: int, change: Change) -> None:
         self._checkpoint.journal(partition, [entry_of(position, change)])
+
+    @property
+    def standing_under(self) -> dict[int, Change]:
+        """What is in force, by partition that is held."""
+        held = sorted(self.pipelines.keys() | self._durable.keys())
+        return {partition: self._in_force_at(partition).change for partition in held}
 
     @property
     def exhausted(self) -> bool:
@@ -228,6 +237,7 @@ class Engine:
             SourceError: the outside cannot be reached or refuses.
         """
         self._source.open(self._restore, start)
+        self._recollection = None
 
     def step(self, timeout: float) -> Sequence[Step]:
         """Poll once, fold, and hand the events to the sink.
@@ -468,6 +478,8 @@ class Engine:
             self.damaged[partition] = restored
             self._commands.restored(partition, None, restored.journal)
             self._choose(partition, newest_change(restored.journal))
+            pipeline = self._pipeline(partition)
+            pipeline.recollection = self._recollect(pipeline.source)
             return Rewind(restored.position, self._warm_up_ns)
         position, marker = self._position(partition, restored.marker), restored.marker
         journal = self._remembered(partition, restored)
@@ -499,6 +511,14 @@ class Engine:
                 "hint: restore the configuration that wrote it, or move the state folder away"
             ) from error
         return position
+
+    def _recollect(self, source: str) -> Recollection:
+        """What the sink still has of limits and incidents; read once for all partitions of an `open`."""
+        if self._recollection is None or not self.repeatable:
+            self._recollection = recollection = Recollection(source)
+            recollection.note_thresholds(self._checkpoint.published(Channel.THRESHOLDS))
+            recollection.note_alerts(self._checkpoint.published(Channel.ALERTS))
+        return self._recollection
 
     def _choose(self, partition: int, stored: Change | None) -> None:
         """Under what a restored partition goes on: what its journal says, or what the daemon itself has.

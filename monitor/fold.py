@@ -13,7 +13,7 @@ step.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.records import Batch, Context, Lost, Quality
-from monitor.alerting.incidents import Incidents, Kind
+from monitor.alerting.incidents import Episode, Incidents, Kind
 from monitor.event_time.checks import Fault, SensorChecks, untrusted
 from monitor.event_time.grid import Grid, Slots
 from monitor.event_time.history import History, Ready
@@ -32,7 +32,7 @@ from monitor.model import Model
 from monitor.passes import Acted, Happening, Output, Pass, Rated, empty_rated
 from monitor.settings import AssetClass
 from monitor.thresholds.adaptation import Adaptation
-from monitor.thresholds.adaptation_events import AdaptationEvent, Command
+from monitor.thresholds.adaptation_events import AdaptationEvent, Command, ThresholdVersion
 from monitor.thresholds.centre import Centres, CentreWatch
 from monitor.thresholds.declared import Declarations
 from monitor.thresholds.recentring import TOLD, Recentring, recentred
@@ -140,6 +140,20 @@ class Fold:
         row = self.row(asset)
         for name, stage in self._stages.items():
             stage.load(row, parts[name])
+
+    def recall(self, asset: str, versions: Sequence[ThresholdVersion], episodes: Iterable[Episode]) -> None:
+        """Give an asset whose state was lost what the output topics tell of it.
+
+        Args:
+            asset: not seen yet.
+            versions: of its limit, by number.
+            episodes: its open incidents.
+        """
+        row = self.row(asset)
+        self.adaptation.versions.recall(row, versions)
+        for episode in episodes:
+            for incidents in (self.faults, self.shifts, self.incidents):
+                incidents.recall(row, episode)
 
     def push(self, batch: Batch) -> Output:
         """Take the rows of a batch in stream order."""

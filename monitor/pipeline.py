@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,6 +44,8 @@ from monitor.facts import Identity, decision_of, facts_of, recentring_of
 from monitor.fold import Fold
 from monitor.model import Model
 from monitor.passes import Acted, Output, Pass
+from monitor.recollection import Recollection
+from monitor.rows import read_row, write_row
 from monitor.settings import Settings
 from monitor.standing import Standing, standing_of
 from monitor.thresholds.adaptation_events import (
@@ -85,14 +86,6 @@ def empty_outcome() -> Outcome:
     return Outcome([], [], Counter(), [], Counter())
 
 
-class _Row(msgspec.Struct, frozen=True, array_like=True):
-    """An asset's state as bytes, with its class and a checksum of the state."""
-
-    asset_class: str
-    checksum: int
-    state: bytes
-
-
 class Pipeline:
     """The fold of every asset class on one partition.
 
@@ -104,6 +97,9 @@ class Pipeline:
         topic: name of the input, for the alerts' origin.
         replay: True when recorded data are replayed; travels beside the data only.
         version: of nuwatch.
+
+    Attributes:
+        recollection: what assets that are not known yet had, where the state was lost; None where it was not.
     """
 
     def __init__(
@@ -126,6 +122,7 @@ class Pipeline:
             for name, asset_class in settings.asset_classes.items()
         }
         self._class_of: dict[str, str] = {}
+        self.recollection: Recollection | None = None
         self._dirty: set[str] = set()
 
     @property
@@ -276,13 +273,12 @@ class Pipeline:
             The assets whose rows were left out.
 
         Raises:
-            ValueError: a row's checksum does not fit, its class is unknown, or its layout is another.
+            ValueError: a row's checksum does not fit, its class is unknown, or its state is of other stages.
+            ConfigurationError: a newer version wrote it.
         """
         left_out: list[str] = []
         for asset, raw in rows.items():
-            row = msgspec.msgpack.decode(raw, type=_Row)
-            if zlib.crc32(row.state) != row.checksum:
-                raise ValueError(f"state of {asset!r}: the checksum does not fit")
+            row = read_row(asset, raw)
             if classes is not None and row.asset_class not in classes:
                 left_out.append(asset)
                 continue
@@ -294,13 +290,17 @@ class Pipeline:
 
     def _dump(self, asset: str) -> bytes:
         name = self._class_of[asset]
-        state = self._folds[name].dump(asset)
-        return msgspec.msgpack.encode(_Row(name, zlib.crc32(state), state))
+        return write_row(name, self._folds[name].dump(asset))
 
     def _push(self, batch: Batch, outcome: Outcome) -> None:
         fold = self._folds[batch.asset_class]
         for number in np.unique(batch.asset):
             asset = batch.assets[number]
+            if self.recollection is not None and asset not in self._class_of:
+                first = int(batch.time[batch.asset == number].min())
+                bundle = self._identity_of[fold.name].bundle
+                recollection = self.recollection
+                fold.recall(asset, recollection.versions(asset, bundle), recollection.episodes(asset, first))
             self._class_of[asset] = batch.asset_class
             self._dirty.add(asset)
         output = fold.push(batch)

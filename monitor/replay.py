@@ -75,6 +75,9 @@ class _Collected:
         del ends
         return set()
 
+    def published(self, channel: Channel) -> list[bytes]:
+        return [record.value for record in self.records if record.channel is channel and record.value]
+
     def emit(self, records: Any) -> None:
         self.records.extend(records)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from connectors.records import OutRecord, Row
+from connectors.records import Channel, OutRecord, Row
 from monitor import changelog
 from monitor.checkpoint import Checkpoint, Damaged, Entry, Marker, Restored
 from monitor.errors import StateError
@@ -31,6 +31,10 @@ class Ledger(Protocol):
 
     def ids_after(self, ends: Mapping[str, int]) -> set[str]:
         """Ids of the records published at or after these positions."""
+        ...
+
+    def published(self, channel: Channel) -> Iterable[bytes]:
+        """Values of everything that an output topic has, in order per key."""
         ...
 
     def rows(self, partition: int) -> Iterable[tuple[bytes, bytes | None]]:
@@ -120,6 +124,10 @@ class ChangelogCheckpoint:
     def publish(self, events: Sequence[OutRecord]) -> None:
         """See `Checkpoint`; `settle` or the next commit brings them to the sink."""
         self._waiting += [event for event in events if event.id not in self._seen]
+
+    def published(self, channel: Channel) -> Iterable[bytes]:
+        """See `Checkpoint`."""
+        return self._ledger.published(channel)
 
     def settle(self) -> None:
         """See `SharedCheckpoint`: one transaction for all partitions of a step."""

@@ -331,6 +331,16 @@ def test_a_record_may_be_published_twice(make_sink: MakeSink) -> None:
     sink.close()
 
 
+def test_what_a_channel_has_is_read_back_in_order_and_other_channels_are_not(make_sink: MakeSink) -> None:
+    sink = make_sink()
+    sink.open()
+    sink.emit([OutRecord(Channel.ALERTS, f"it:{n:04d}", b"R-101", b'{"n":%d}' % n) for n in range(3)])
+    sink.flush(10.0)
+    assert list(sink.published(Channel.ALERTS)) == [b'{"n":0}', b'{"n":1}', b'{"n":2}']
+    assert list(sink.published(Channel.THRESHOLDS)) == []
+    sink.close()
+
+
 def test_a_flush_of_nothing_keeps_the_ends(make_sink: MakeSink) -> None:
     sink = make_sink()
     ends = sink.open()

@@ -25,6 +25,7 @@ from monitor.alerting.alerts import Origin, parse_alert
 from monitor.alerting.incidents import EventName, Kind
 from monitor.engine import Outbox, Step
 from monitor.errors import ConfigurationError
+from monitor.generation import Change, Told
 from monitor.health.alerts import health_alert
 from monitor.health.board import Board
 from monitor.health.conditions import MOST, Condition, Conditions, Key
@@ -162,6 +163,23 @@ def fetch(server: PageServer, path: str, method: str = "GET") -> tuple[int, byte
     except urllib.error.HTTPError as refused:
         with refused:
             return refused.code, refused.read()
+
+
+def test_metrics_say_what_every_partition_stands_under_also_after_a_change(vitals: Vitals) -> None:
+    metrics = metrics_of(vitals)
+    told = Told("control:t:7", "t", 7, "J. Roe", "2026-07-01T09:00:00Z")
+    old, new = Change("aaa", "", {"unit": "b1"}), Change("bbb", "", {"unit": "b1"}, told)
+
+    def partitions(configuration: str, command: str = "") -> float | None:
+        labels = {"configuration": configuration, "command": command}
+        return metrics.registry.get_sample_value("nuwatch_configuration_partitions", labels)
+
+    metrics.in_force({0: old, 1: new, 2: new})
+    assert (partitions("aaa"), partitions("bbb", "control:t:7")) == (1.0, 2.0)
+    metrics.in_force({0: new, 1: new, 2: new})
+    assert (partitions("aaa"), partitions("bbb", "control:t:7")) == (None, 3.0)
+    labels = {"asset_class": "unit", "bundle": "b1"}
+    assert metrics.registry.get_sample_value("nuwatch_bundle_partitions", labels) == 3.0
 
 
 def test_the_pages_answer_over_http_and_nothing_can_be_written(server: PageServer, vitals: Vitals) -> None:

@@ -32,7 +32,7 @@ from connectors.kafka.clientlib import (
 )
 from connectors.kafka.outputs import OutputTopics, missing_topics
 from connectors.kafka.settings import KafkaSinkSettings
-from connectors.records import OutRecord, Row
+from connectors.records import Channel, OutRecord, Row
 
 _CLEANUP_SECONDS = 15.0
 """A broker looks for transactions that have taken too long every 10 s."""
@@ -112,6 +112,15 @@ class KafkaLedger:
         """
         self._settle()
         return self._outputs.ids_after(ends, self._patience)
+
+    def published(self, channel: Channel) -> Iterable[bytes]:
+        """Values of all committed records of an output topic; a predecessor's open transaction is waited for.
+
+        Raises:
+            SinkError: the topic cannot be read.
+        """
+        self._settle()
+        return self._outputs.values(channel, self._patience)
 
     def rows(self, partition: int) -> Iterable[tuple[bytes, bytes | None]]:
         """Every committed row of a partition's changelog that compaction has left, in order.

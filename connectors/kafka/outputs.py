@@ -6,7 +6,7 @@ Alerts and threshold versions are CloudEvents in structured mode and say so in t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from connectors.errors import ConnectorError, SinkError
@@ -76,6 +76,21 @@ class OutputTopics:
             raise
         except Exception as error:  # what cannot be unpacked raises errors of any library
             what = "cannot be read for what is already published"
+            raise SinkError(client.explain(error, self._settings, what)) from error
+
+    def values(self, channel: Channel, patience: float) -> Iterator[bytes]:
+        """Values of all committed records of a channel, in order per partition; see `ids_after`."""
+        try:
+            if not self.ends:
+                self.prepare()
+            begins = {self._top(name): 0 for name in self.ends if name.startswith(f"{channel.value}/")}
+            for record in readback.read(self._settings, begins, patience):
+                if record.value is not None:
+                    yield record.value
+        except ConnectorError:
+            raise
+        except Exception as error:  # what cannot be unpacked raises errors of any library
+            what = f"topic '{self._settings.topics.of(channel)}' cannot be read for what is already published"
             raise SinkError(client.explain(error, self._settings, what)) from error
 
     def acknowledged(self, metadata: Any) -> None:

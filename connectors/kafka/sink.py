@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ from connectors.kafka.clientlib import (
 )
 from connectors.kafka.outputs import OutputTopics
 from connectors.kafka.settings import KafkaSinkSettings
-from connectors.records import OutRecord
+from connectors.records import Channel, OutRecord
 
 _CLOSE_SECONDS = 5.0
 
@@ -84,6 +84,10 @@ class KafkaSink:
             SinkError: the topics cannot be read.
         """
         return self._topics.ids_after(ends, self._settings.connect_seconds)
+
+    def published(self, channel: Channel) -> Iterable[bytes]:
+        """See `connectors.ports.Sink`."""
+        return self._topics.values(channel, self._settings.connect_seconds)
 
     def emit(self, records: Sequence[OutRecord]) -> None:
         """Hand over records; they are durable only after `flush` has returned.

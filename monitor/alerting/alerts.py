@@ -83,6 +83,7 @@ __all__ = [
     "parse_threshold",
     "severity",
     "threshold_event",
+    "threshold_id",
 ]
 
 NAMESPACE = UUID("a1b1bfe5-1168-5a5c-a04f-1d2193f934fb")
@@ -253,6 +254,11 @@ def cloudevent(
     return _record(Channel.ALERTS, event)
 
 
+def threshold_id(source: str, asset: str, bundle: str, version: int) -> str:
+    """Id of a threshold version: of the series of an asset's limits under a bundle, and its number there."""
+    return alert_id(str(_name(source, asset, "THRESHOLD", bundle, 0)), version)
+
+
 def threshold_event(
     version: msgspec.Struct | Mapping[str, Any],
     *,
@@ -282,9 +288,8 @@ def threshold_event(
         ns = fields.pop(f"{name}_ns")
         fields[name] = None if ns is None else iso_time(ns)
     data = msgspec.convert(fields, Threshold)
-    series = _name(source, asset, "THRESHOLD", bundle, 0)
     event = ThresholdEvent(
-        id=alert_id(str(series), data.version),
+        id=threshold_id(source, asset, bundle, data.version),
         type="nuwatch.threshold.v1",
         dataschema="threshold.v1.json",
         data=data,

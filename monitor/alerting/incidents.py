@@ -109,6 +109,30 @@ class Transition(NamedTuple):
     worst_ratio: float
 
 
+class Episode(NamedTuple):
+    """An incident as its last event told of it.
+
+    Attributes:
+        kind: of its track.
+        subject: of its track.
+        start_ns: see `Transition`.
+        raised_ns: likewise.
+        sequence: number of that event.
+        severity: the worst so far.
+        worst_ratio: likewise; NaN where it has none.
+        told_ns: end of the window of that event.
+    """
+
+    kind: Kind
+    subject: str
+    start_ns: int
+    raised_ns: int
+    sequence: int
+    severity: int
+    worst_ratio: float
+    told_ns: int
+
+
 SILENCE = -1
 """The track index of silences, which hold no state."""
 
@@ -269,6 +293,22 @@ class Incidents:
         cell["seen"] = at_ns
         cell["sequence"] += 1
         return _transition(-1, row, track, _CLEARED, cell)
+
+    def recall(self, row: int, episode: Episode) -> None:
+        """Open an incident anew that was open when its state was lost; one of another class's tracks is passed over."""
+        for number, track in enumerate(self.tracks):
+            cell = self._table["cells"][row, number]
+            if (track.kind, track.subject) != (episode.kind, episode.subject) or cell["phase"] != _IDLE:
+                continue
+            cell["phase"], cell["timer"] = _OPEN, _NO_TIMER
+            cell["sequence"], cell["severity"] = episode.sequence, episode.severity
+            cell["ratio"], cell["start"], cell["raised"] = (
+                episode.worst_ratio,
+                episode.start_ns,
+                episode.raised_ns,
+            )
+            cell["alerted"] = cell["seen"] = episode.told_ns
+            self._busy += 1
 
     def open(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:
         """[n, K], True where an incident is open."""

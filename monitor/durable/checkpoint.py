@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 from connectors.ports import Sink
-from connectors.records import OutRecord
+from connectors.records import Channel, OutRecord
 from monitor.checkpoint import Damaged, Entry, Marker, Publishing, Restored
 from monitor.durable.database import Unsound
 from monitor.durable.folder import lock, open_store
@@ -70,6 +70,10 @@ class SqliteCheckpoint:
     def publish(self, events: Sequence[OutRecord]) -> None:
         """See `Checkpoint`."""
         self._publishing.publish(events)
+
+    def published(self, channel: Channel) -> Iterable[bytes]:
+        """See `Checkpoint`."""
+        return self._publishing.published(channel)
 
     def journal(self, partition: int, entries: Sequence[Entry]) -> None:
         """See `Checkpoint`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Counts
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from connectors.records import Channel, Reason
 from monitor.engine import Outbox, Step
+from monitor.generation import Change
 from monitor.health.board import NOTHING, Figures
 from monitor.health.conditions import Condition, Key
 from monitor.health.vitals import NotReady, Vitals
@@ -173,6 +174,10 @@ class Metrics:
         self._queue.labels("open_slots").set(figures.pending_bytes)
         self._view.figures = figures
 
+    def in_force(self, changes: Mapping[int, Change]) -> None:
+        """What every partition stands under, at every snapshot."""
+        self._view.in_force = dict(changes)
+
 
 class _View(Collector):
     """What is read when metrics are: whole families, so that no label outlives what it names."""
@@ -180,6 +185,7 @@ class _View(Collector):
     def __init__(self, vitals: Vitals) -> None:
         self._vitals = vitals
         self.figures = NOTHING
+        self.in_force: Mapping[int, Change] = {}
         self.conditions: Counts[Condition] = Counts()
 
     def collect(self) -> Iterator[Any]:
@@ -199,6 +205,7 @@ class _View(Collector):
             {(code.value,): code in reasons for code in NotReady},
         )
         yield _one("nuwatch_partitions", "Partitions read here.", vitals.partitions)
+        yield from self._of_what_is_in_force()
         if vitals.lag is not None:
             yield _one("nuwatch_lag_records", "Records that wait at the source.", vitals.lag)
         yield _one("nuwatch_input_paused", "1 while the input is paused.", vitals.paused is not None)
@@ -207,6 +214,21 @@ class _View(Collector):
             "Open MONITOR_HEALTH conditions.",
             ["condition"],
             {(each.value,): self.conditions[each] for each in Condition},
+        )
+
+    def _of_what_is_in_force(self) -> Iterator[Any]:
+        changes = list(self.in_force.values())
+        yield _family(
+            "nuwatch_configuration_partitions",
+            "Partitions that stand under a configuration.",
+            ["configuration", "command"],
+            Counts((each.configuration, each.told.name if each.told else "") for each in changes),
+        )
+        yield _family(
+            "nuwatch_bundle_partitions",
+            "Partitions on which a bundle judges an asset class.",
+            ["asset_class", "bundle"],
+            Counts(pair for each in changes for pair in each.bundles.items()),
         )
 
     @staticmethod

@@ -89,6 +89,7 @@ class Watch:
         self.metrics.snapshot_took(seconds)
         standings = [each for pipeline in engine.pipelines.values() for each in pipeline.standing()]
         self.metrics.assets(self._board.figures(standings))
+        self.metrics.in_force(engine.standing_under)
 
     def not_durable(self, error: Exception) -> None:
         """A snapshot waits for the sink or for the disk."""

@@ -129,6 +129,37 @@ class Versions:
         asset = self._assets[row] = _Asset(saved.current, saved.tracked_from)
         asset.past.extend(saved.past)
 
+    def recall(self, row: int, versions: Sequence[ThresholdVersion]) -> None:
+        """Put back the versions of an asset whose state was lost, by number; the last one is in force.
+
+        What limits a version set is in its scales; where they are not (cut from a large event, or of other scorers),
+        its number goes on with the trained limits.
+        """
+        if not versions:
+            return
+        settings = [self._recalled(version) for version in versions]
+        asset = self._assets[row] = _Asset(settings[-1])
+        kept = [s for s in settings[:-1] if s.version.label not in ("TRACKED", "PROVISIONAL")]
+        asset.past.extend([self._as_trained(), *kept])
+        if asset.current.version.label == "TRACKED":
+            asset.tracked_from = asset.past.pop()
+        self._put_in_force(row, asset, asset.current)
+
+    def _recalled(self, version: ThresholdVersion) -> Setting:
+        try:
+            combined, scorers = version.scales["combined"], version.scales["scorers"]
+            scales = Scales(
+                tuple(float(scorers[name]["median"]) for name in self._scorers),
+                tuple(float(scorers[name]["limit"]) for name in self._scorers),
+                float(combined["median"]),
+                float(combined["limit"]),
+            )
+        except (KeyError, TypeError, ValueError):
+            trained = self._as_trained()
+            numbered = msgspec.structs.replace(trained.version, version=version.version)
+            return Setting(numbered, trained.scales, trained.total)
+        return Setting(version, scales, (*scales.limit, version.new_limit))
+
     def version(self, rows: Rows) -> NDArray[np.int32]:
         """Versions in force [n]; 0 is the bundle's."""
         return self._table["version"][rows]
