@@ -15,6 +15,7 @@ from monitor.configuration import parse
 from monitor.quantities import Duration
 from monitor.thresholds.threshold import autocorrelation_time
 from monitor.training import Trained, TrainingProgress, TrainingRefused, train
+from monitor.training.scores import Scored, on_full_scale
 from tests.worlds import SECOND, START, World, autoregressive, batch_of, configuration_text, pick, run, world
 
 SENSORS, LENGTH, NU = 3, 10, 0.1
@@ -260,6 +261,32 @@ def test_fresh_normal_data_exceed_the_limit_as_often_as_chance_allows() -> None:
     assert fresh > 2500
     assert law.mean() == pytest.approx(NU * fresh, rel=0.02)
     assert low <= over <= high
+
+
+def folded(standardised: np.ndarray) -> Scored:
+    """Out-of-fold scores [W, 1] in units of what their models say of the rows that they were fitted to."""
+    count = np.arange(len(standardised))
+    row, fold = np.zeros(len(count), np.int32), np.zeros(len(count), np.int8)
+    return Scored(count, row, count, count, count, row, standardised[:, None], fold)
+
+
+def test_scores_of_folds_are_moved_as_far_as_a_fit_to_all_rows_would_lie_off_its_own() -> None:
+    raw = np.random.default_rng(0).exponential(size=2000)
+    centre, spread = np.median(raw), np.quantile(raw, 0.9) - np.median(raw)
+    seen = (raw - centre) / spread
+    moved = on_full_scale(folded(1.0 + 3.0 * seen), raw[:, None], (np.array([5.0]), np.array([2.0])), 0.8)
+    # a factor of 3 at .8 n tells p / n = .4 at n, and with it a factor of 1.4 / .6 there
+    less = 1.4 / 0.6
+    expected = 5.0 + 2.0 * ((less - 1.0) / 2.0 * 1.0 + less * seen)
+    np.testing.assert_allclose(moved.score[:, 0], expected, rtol=1e-9)
+
+
+def test_scores_of_a_scorer_that_knows_its_rows_by_heart_are_taken_as_its_folds_gave_them() -> None:
+    raw = np.random.default_rng(0).exponential(size=2000)
+    own = (np.array([5.0]), np.array([2.0]))
+    near, far = (on_full_scale(folded(factor * raw), raw[:, None], own, 0.8) for factor in (5.0, 500.0))
+    assert not np.allclose(near.score[:, 0], raw, rtol=0.1)
+    np.testing.assert_array_equal(far.score[:, 0], raw)
 
 
 # -- maturity -------------------------------------------------------------------------------------------------

@@ -5,8 +5,10 @@ are therefore put on the bundle's scale by what both models say of the rows that
 factor by which they lie wider than those is reduced to what it is for a fit to all rows. With p parameters fitted to
 n rows, new residuals are as (1 + p / n) / (1 - p / n) to fitted ones (final prediction error: Akaike, Annals of the
 Institute of Statistical Mathematics 21, 1969), so that what is seen at n (K - 1) / K rows tells p, and p what it will
-be at n.
-Everything is read off the scores, from location and spread, and does not change if a score is shifted or stretched.
+be at n. A fit that has learnt its rows by heart (a kernel density, which is highest at its own points) says nothing of
+new ones on those: where the factor is beyond all such fits, out-of-fold scores are taken as they are.
+Everything else is read off the scores, from location and spread, and is the same for a score that is shifted or
+stretched.
 
 Scores of one model per fold against new ones of another model are the setting of cross-conformal prediction and
 of the jackknife+ (Vovk, Annals of Mathematics and Artificial Intelligence 74, 2015; Barber, Candes, Ramdas &
@@ -37,6 +39,8 @@ _SPREAD = 0.9
 """The spread of scores is taken from the median to this quantile: far enough up to see the tail's scale, with
 enough scores beyond it that it does not scatter."""
 _TINY = 1e-3
+_BY_HEART = 10.0
+"""A factor beyond which fitted rows say nothing of new ones: nine parameters for every eleven rows."""
 _IN_SAMPLE = 4096
 """Fitting windows that are scored at most, to learn how much lower their scores are."""
 
@@ -114,6 +118,7 @@ def out_of_fold(
     held, program = np.unique(folds).tolist(), compile_program(full.draft)
     own = _location_and_spread(_in_sample(program, full.windows))
     parts: list[Scored] = []
+    raw: list[NDArray[np.float64]] = []
     shares: list[float] = []
     studies: list[Study] = []
     for number in held:
@@ -129,18 +134,24 @@ def out_of_fold(
                 fold=np.full(len(scored.row), number, np.int8),
             )
         )
+        raw.append(scored.score)
         shares.append(fitted.available / full.available)
         studies.append(study(asset_class, rows, fitted.normal, mine, LIMIT, 1.0 / len(held)))
-    return OutOfFold(_sorted(_on_full_scale(_joined(parts), own, float(np.mean(shares)))), studies, folds)
+    scored = on_full_scale(_joined(parts), np.concatenate(raw), own, float(np.mean(shares)))
+    return OutOfFold(_sorted(scored), studies, folds)
 
 
-def _on_full_scale(
-    scored: Scored, own: tuple[NDArray[np.float64], NDArray[np.float64]], share: float
+def on_full_scale(
+    scored: Scored,
+    raw: NDArray[np.float64],
+    own: tuple[NDArray[np.float64], NDArray[np.float64]],
+    share: float,
 ) -> Scored:
     """Scores in units of what their models say of the rows that they know, as the full fit would score them.
 
     Args:
         scored: of all folds: 0 is the median and 1 the spread of the fold model's fitting rows.
+        raw: [W, S] the same scores as the fold models gave them.
         own: median and spread [S] of the full fit's scores of its fitting rows.
         share: of the full fit's windows that fitted the fold models.
     """
@@ -148,7 +159,8 @@ def _on_full_scale(
     less = _optimism(wider, share)
     shift = np.where(wider > 1.0 + _TINY, (less - 1.0) / np.maximum(wider - 1.0, _TINY), share)
     standard = (scored.score - centre) / wider
-    return scored._replace(score=own[0] + own[1] * (shift * centre + less * standard))
+    moved = own[0] + own[1] * (shift * centre + less * standard)
+    return scored._replace(score=np.where(wider > _BY_HEART, raw, moved))
 
 
 def _optimism(factor: NDArray[np.float64], share: float) -> NDArray[np.float64]:
