@@ -106,12 +106,15 @@ def _score(fold: Fold, done: Pass, happening: Happening) -> alert_data.Score:
     scales, limits = fold.model.scales, rated.scorer_limit[w]
     kind = int(scales.kind(rated.maturity[w : w + 1])[0])
     shift, stretch = rated.mask_shift[w], rated.mask_stretch[w]
+    factor = np.maximum(
+        rated.verdict_factor[w], 1e-9
+    )  # a score that no verdict counts has no limit to speak of
     per_scorer: dict[str, alert_data.ScorerScore] = {}
     for s, name in enumerate(fold.model.program.scorers):
         median, limit = scales.median[s, kind], scales.limit[s, kind]
         per_scorer[name] = alert_data.ScorerScore(
             value=float(rated.score[w, s]),
-            threshold=float(median + (limit - median) * (shift[s] + stretch[s] * limits[s])),
+            threshold=float(median + (limit - median) * (shift[s] + stretch[s] * limits[s] / factor[s])),
             ratio=float(rated.scorer_ratio[w, s]),
             p_value=float(p_value(scales.scores[s], rated.on_scale[w, s])),
         )

@@ -36,6 +36,7 @@ from monitor.thresholds.adaptation_events import AdaptationEvent, Command, Thres
 from monitor.thresholds.centre import Centres, CentreWatch
 from monitor.thresholds.declared import Declarations
 from monitor.thresholds.recentring import TOLD, Recentring, recentred
+from monitor.thresholds.reranking import Reranking
 from monitor.thresholds.smoothing import Segments, Smoother
 from monitor.thresholds.tracking import Gate
 from monitor.thresholds.versions import Scale
@@ -255,9 +256,18 @@ class Fold:
         on_scale = model.scales.on_scale(scored.score[finite], ready.maturity[kept])
         effect = model.scales.masks.effect(ready.mask[kept], ready.maturity[kept])
         rated.on_scale[kept] = (on_scale - effect.shift) / effect.stretch
+        if model.scales.reranking is not None:
+            self._rerank(rated, kept, model.scales.reranking)
         rated.mask_shift[kept], rated.mask_stretch[kept] = effect.shift, effect.stretch
         rated.rank[kept] = model.scales.ranks(rated.on_scale[kept])
         return rated, chosen[~finite], int(np.count_nonzero(effect.degraded))
+
+    def _rerank(self, rated: Rated, kept: NDArray[np.int64], reranking: Reranking) -> None:
+        """Weigh what each sensor adds, in the ratios and in what the alert says of sensors."""
+        factor = reranking.factor(rated.on_scale[kept], rated.contributions[kept])
+        rated.verdict_factor[kept] = factor
+        rated.on_scale[kept] *= factor
+        rated.contributions[kept] *= reranking.weights.astype(np.float32)
 
     def _act(self, done: Pass) -> tuple[list[Happening], list[tuple[AdaptationEvent, int]]]:
         """Everything behind the scores, per asset in order of time; assets side by side in each step."""

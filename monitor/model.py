@@ -23,6 +23,7 @@ from monitor.thresholds.ages import Ages
 from monitor.thresholds.declared import TrainedContexts
 from monitor.thresholds.masks import Masks
 from monitor.thresholds.provisional import deciles
+from monitor.thresholds.reranking import Reranking
 from monitor.thresholds.threshold import rank
 
 Group = tuple[str | None, str | None]
@@ -46,6 +47,7 @@ class Scales(NamedTuple):
             is compared with `final_median` and `final_limit`.
         masks: what masked sensors do to each scorer's ratios; it is taken back from `on_scale`'s ratios
             before they are combined.
+        reranking: what verdicts have left; None without any.
     """
 
     maturity: NDArray[np.int64]
@@ -59,6 +61,7 @@ class Scales(NamedTuple):
     rank_tau: float
     ages: Ages
     masks: Masks
+    reranking: Reranking | None = None
 
     def on_scale(self, scores: NDArray[np.floating[Any]], maturity: NDArray[np.int32]) -> NDArray[np.float64]:
         """Raw scores [W, S] on each scorer's ratio scale, by the windows' maturity [W]."""
@@ -99,6 +102,7 @@ class Scales(NamedTuple):
             "mask_profile": self.masks.profile,
             "mask_shift": self.masks.shift,
             "mask_stretch": self.masks.stretch,
+            **({} if self.reranking is None else {"verdict_weights": self.reranking.weights}),
         } | {f"scores_{s}": scores for s, scores in enumerate(self.scores)}
 
     @classmethod
@@ -117,6 +121,7 @@ class Scales(NamedTuple):
             rank_tau=rank_tau,
             ages=Ages(arrays["age_median"], arrays["age_limit"]),
             masks=Masks(arrays["mask_profile"], arrays["mask_shift"], arrays["mask_stretch"]),
+            reranking=Reranking(arrays["verdict_weights"]) if "verdict_weights" in arrays else None,
         )
 
 

@@ -33,6 +33,7 @@ class Rated(NamedTuple):
         on_scale: [W, S] scores on the bundle's ratio scale, the effect of masked sensors taken back.
         mask_shift: [W, S] that effect: the score's own ratio is mask_shift + mask_stretch * on_scale.
         mask_stretch: [W, S].
+        verdict_factor: [W, S] what persons' verdicts have multiplied `on_scale` by; 1 without any.
         rank: [W, S] calibration ranks.
         contributions: [W, S, D], as each scorer gives them.
         share: [W, D] each sensor's share in the smoothed ratio, summing to 1.
@@ -65,6 +66,7 @@ class Rated(NamedTuple):
     on_scale: NDArray[np.float64]
     mask_shift: NDArray[np.float64]
     mask_stretch: NDArray[np.float64]
+    verdict_factor: NDArray[np.float64]
     rank: NDArray[np.float64]
     contributions: NDArray[np.float32]
     share: NDArray[np.float64]
@@ -186,6 +188,7 @@ def empty_rated(windows: int, scorers: int, sensors: int) -> Rated:
         on_scale=unknown(windows, scorers),
         mask_shift=unknown(windows, scorers),
         mask_stretch=unknown(windows, scorers),
+        verdict_factor=np.ones((windows, scorers)),
         rank=unknown(windows, scorers),
         contributions=np.zeros((windows, scorers, sensors), np.float32),
         share=np.zeros((windows, sensors)),

@@ -137,6 +137,8 @@ class Scoring(Section, frozen=True):
         smoothing: weight of the newest ratio in the EWMA over time; 1 is no smoothing.
         block: windows per compiled block; part of the bundle, because results depend on it in the last bits.
         fit_windows: windows that fit the scorers at most; a longer history is thinned evenly.
+        trim: largest share of the history that training may leave out because it is unlike the rest of it, so that a
+            fault in it is not learnt as normal; what was left out, and why, is in its output and report. 0: nothing is.
         seed: of training; the same data, configuration and seed give the same bundle.
     """
 
@@ -148,6 +150,7 @@ class Scoring(Section, frozen=True):
     smoothing: float = 0.1
     block: Literal[16, 32, 64, 128, 256] = 64
     fit_windows: int = 20_000
+    trim: float = 0.0
     seed: int = 0
 
     @property

@@ -18,6 +18,7 @@ LIGHT = (
     ),
     ("benchmark", "detection"),
     ("models", "compare"),
+    ("models", "feedback"),
 )
 HEAVY = ("jax", "flax", "optax", "kafka", "pyarrow", "river", "scipy", "sklearn")
 

@@ -25,7 +25,8 @@ def main(skab: Path, out: Path) -> None:
             f"{skab}: no valve1/*.csv, valve2/*.csv or other/*.csv; hint: give the folder of your copy of SKAB"
         )
     for path in runs:
-        header, *rows = csv.reader(path.open(newline=""), delimiter=";")
+        with path.open(newline="") as file:
+            header, *rows = csv.reader(file, delimiter=";")
         start = datetime.fromisoformat(rows[0][0])
         rows = [[str(DAY + (datetime.fromisoformat(row[0]) - start)), *row[1:]] for row in rows]
         anomaly = header.index("anomaly")

@@ -16,13 +16,15 @@ _INPUT = click.Path(path_type=Path, exists=True)
 Examples:
   nuwatch models compare plant.yaml history/*.csv     every scorer, on your own normal data
   nuwatch models compare --help                       all that can be asked
+  nuwatch models feedback plant.yaml july/*.csv --verdicts verdicts.csv
+                                                      what operators said of alerts, without training anew
 """,
 )
 def command() -> None:
-    """Choose scorers with evidence.
+    """Choose scorers with evidence, and tell them what operators say.
 
     What a scorer is worth depends on the plant: compare them on your own recordings, with labels if you have some and
-    without if not.
+    without if not. A trained bundle takes verdicts on its alerts without being trained anew.
     """
 
 
@@ -110,3 +112,78 @@ def compare(
         as_json,
     )
     compare_command(asked)
+
+
+@command.command(
+    "feedback",
+    epilog="""\b
+Examples:
+  nuwatch models feedback plant.yaml july/*.csv --verdicts verdicts.csv --dry-run
+  nuwatch models feedback plant.yaml july/*.csv --verdicts verdicts.csv --hold-out 0.3
+  nuwatch models feedback plant.yaml july/*.csv --verdicts verdicts.csv --history "june/*.csv"
+\b
+verdicts.csv:
+  asset,start,end,label
+  pump/1,2026-07-03T10:00:00Z,2026-07-03T10:20:00Z,false
+  pump/1,2026-07-09T02:00:00Z,2026-07-09T05:00:00Z,real
+""",
+)
+@click.argument("config", type=_FILE)
+@click.argument("files", nargs=-1, type=_INPUT)
+@click.option(
+    "--verdicts",
+    "verdicts_file",
+    type=_INPUT,
+    required=True,
+    help="Stretches that were real, or false alarms.",
+)
+@click.option("--class", "only", metavar="NAME", help="The asset class, where there are several.")
+@click.option(
+    "--history",
+    "histories",
+    multiple=True,
+    metavar="PATTERN",
+    help="Known-good recordings, as a quoted pattern (repeatable). [default: those of the configuration]",
+)
+@click.option(
+    "--hold-out",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="Share of the verdicts of each kind that nothing is learnt from: they judge.",
+)
+@click.option(
+    "--prior",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="How strongly the present ranking is held: the larger, the more verdicts it takes.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would change, and write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Figures as JSON on stdout.")
+def feedback(
+    config: Path,
+    files: tuple[Path, ...],
+    verdicts_file: Path,
+    only: str | None,
+    histories: tuple[str, ...],
+    hold_out: float,
+    prior: float,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Re-rank and re-calibrate a trained bundle by operators' verdicts, without training anew.
+
+    FILES are the recordings that the verdicts are about. What each sensor adds to each scorer's ratio gets a weight, 1
+    unless the verdicts ask for another; the limits are set anew at the nu-quantile of known-good history, with the
+    windows of 'false' counted as normal. The network stays as it is. The new bundle replaces the old one, and a running
+    daemon takes it as any new bundle.
+
+    With --hold-out some verdicts judge: if they rank worse than before, nothing is written and the exit code is 1.
+    """
+    from monitor.cli.jobs.feedback import Asked, feedback_command
+
+    patterns = tuple(Path(pattern) for pattern in histories)
+    return feedback_command(
+        Asked(config, files, verdicts_file, only, patterns, hold_out, prior, dry_run, as_json)
+    )

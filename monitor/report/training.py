@@ -17,11 +17,13 @@ from monitor.report.choice import choice_section
 from monitor.report.markup import Markup, duration, join, number, percent, tag
 from monitor.report.page import facts, notes, page, table, tiles
 from monitor.report.realised import realised_section
+from monitor.report.trimming import trimming_section
 from monitor.thresholds.threshold import Estimate
 
 if TYPE_CHECKING:  # training imports JAX, which a page needs not
     from monitor.training.budget import Budget
     from monitor.training.choice import Choice
+    from monitor.training.trimming import Trimming
 
 _COUNTS = {
     "slots": "samples on the grid",
@@ -80,6 +82,7 @@ class TrainingMeta:
         choice: with `scorers: auto`, what was chosen and why.
         budget: what came of a budget in incidents; None without one.
         realised: what became of nu in the windows that set the limit, by asset, recipe and phase.
+        trimming: what of the history was left out as unlike the rest; None where nothing may be.
     """
 
     title: str
@@ -96,6 +99,7 @@ class TrainingMeta:
     choice: Choice | None = None
     budget: Budget | None = None
     realised: Sequence[Realised] = ()
+    trimming: Trimming | None = None
 
 
 def training_report(meta: TrainingMeta) -> str:
@@ -116,6 +120,7 @@ def training_report(meta: TrainingMeta) -> str:
         ),
         budget_section(meta.budget),
         realised_section(meta.realised, _HELD_OUT),
+        trimming_section(meta.trimming),
         choice_section(meta.choice),
         _curves(meta),
         _samples(meta),

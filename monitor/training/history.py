@@ -144,12 +144,35 @@ def scaled(
     trajectory = Trajectory(plain.mean[None, None], plain.std[None, None])
     if asset_class.batches.align:
         trajectory = fit_trajectory(values[fits], real[fits], group[fits], index[fits], plain)
-    z = np.where(usable, trajectory.z(values, group, index), np.float32(0)).astype(np.float32)
+    return _normal(asset_class, rows, trajectory.z(values, group, index), usable, part), trajectory, plain
+
+
+def as_trained(
+    asset_class: AssetClass, rows: Rows, grouping: Grouping, trajectory: Trajectory, part: NDArray[np.int8]
+) -> Normal:
+    """Rows as z-scores of a scaling that was fitted before; what it does not know is masked."""
+    slots, columns = rows.slots, scored_columns(asset_class)
+    values = slots.values[:, columns]
+    group = grouping.of(rows.contexts, slots.context)
+    index = grouping.index(slots.slot, slots.batch_start, slots.phase_start)
+    z = trajectory.z(values, group, index)
+    usable = np.isfinite(z) & ~untrusted(rows.faults)[:, columns]
+    return _normal(asset_class, rows, z, usable, part)
+
+
+def _normal(
+    asset_class: AssetClass,
+    rows: Rows,
+    z: NDArray[np.float32],
+    usable: NDArray[np.bool_],
+    part: NDArray[np.int8],
+) -> Normal:
+    slots, columns = rows.slots, scored_columns(asset_class)
     weight = np.where(usable, slots.real[:, columns], np.float32(0)).astype(np.float32)
     segments = Segments()
     segments.grow(len(rows.assets))
     segment = segments.step(slots.row, slots.slot, slots.fresh)
-    return Normal(z, usable, weight, part, segment), trajectory, plain
+    return Normal(np.where(usable, z, np.float32(0)).astype(np.float32), usable, weight, part, segment)
 
 
 def parts_of(asset_class: AssetClass, slots: Slots) -> NDArray[np.int8]:

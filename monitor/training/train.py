@@ -52,6 +52,7 @@ from monitor.training.history import (
 from monitor.training.masking import Missing, study
 from monitor.training.progress import TrainingProgress
 from monitor.training.scores import Scored, held_out, out_of_fold
+from monitor.training.trimming import Trimming, capped_text, trim
 
 
 class Trained(NamedTuple):
@@ -69,6 +70,7 @@ class Trained(NamedTuple):
         budget: what came of a budget in incidents; None without one.
         realised: what became of nu in the windows that set the limit, by asset, recipe and phase.
         limit_runs: lengths of the unbroken runs that ``limit_ratios`` is made of.
+        trimming: what of the history was left out as unlike the rest; None where nothing may be.
     """
 
     bundle: Bundle
@@ -82,6 +84,7 @@ class Trained(NamedTuple):
     budget: Budget | None = None
     realised: tuple[Realised, ...] = ()
     limit_runs: tuple[int, ...] = ()
+    trimming: Trimming | None = None
 
 
 def train(
@@ -110,8 +113,13 @@ def train(
     told.stage("reading history")
     rows = collect(asset_class, (batch for batch in batches if batch.asset_class == name))
     try:
+        if asset_class.scoring.trim:
+            told.stage("trimming")
+        rows, trimming = trim(asset_class, rows)
         settled, choice = resolve(asset_class, rows, told)
-        return _explained(_train(settled, name, rows, config_hash, told, fit_scorer), choice)
+        found = _train(settled, name, rows, config_hash, told, fit_scorer)
+        trained = _explained(found, choice)
+        return _trimmed(trained, trimming)
     except (FitRefused, ThresholdRefused, ValueError) as error:
         raise TrainingRefused(f"asset class {name!r}: {error}") from error
 
@@ -261,6 +269,18 @@ def _explained(trained: Trained, choice: Choice | None) -> Trained:
         return trained
     fields = {**trained.bundle.fields, "chosen": choice.to_json()}
     return trained._replace(bundle=dataclasses.replace(trained.bundle, fields=fields), choice=choice)
+
+
+def _trimmed(trained: Trained, trimming: Trimming | None) -> Trained:
+    """With what was left out, in the bundle and its warnings too."""
+    if trimming is None:
+        return trained
+    fields = {**trained.bundle.fields, "trimmed": msgspec.to_builtins(trimming)}
+    return trained._replace(
+        bundle=dataclasses.replace(trained.bundle, fields=fields),
+        trimming=trimming,
+        warnings=[*trained.warnings, *capped_text(trimming)],
+    )
 
 
 def _completed(draft: Bundle, arrays: Mapping[str, NDArray[Any]], fields: Mapping[str, Any]) -> Bundle:

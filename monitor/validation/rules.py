@@ -225,6 +225,12 @@ def _check_shares(asset_class: AssetClass, at: Path, findings: Findings) -> None
     findings.require(
         scoring.fit_windows >= 1, (*at, "scoring", "fit_windows"), f"got {scoring.fit_windows}", "1 or more"
     )
+    findings.require(
+        0.0 <= scoring.trim < 0.5,
+        (*at, "scoring", "trim"),
+        f"got {scoring.trim:g}",
+        "0 or more, and less than 0.5",
+    )
     at = (*at, "calibration")
     findings.require(0 < calibration.nu < 0.5, (*at, "nu"), f"got {calibration.nu:g}", "between 0 and 0.5")
     findings.require(

@@ -75,18 +75,23 @@ def compared(asked: Asked) -> tuple[str, Contest]:
         TrainingRefused: the history is too short.
     """
     check_labels(asked.labels_file, asked.label_column)
-    configuration, name = _alone(read(asked.config), asked.only)
+    whole = read(asked.config)
+    configuration, name = alone(whole, asked.only)
     asset_class = configuration.settings.asset_classes[name]
     scorers = _scorers(asset_class, asked.scorers)
-    trial = _trial(configuration, name, asked)
+    trial = _trial(whole, configuration, name, asked)
     return name, _contest(asset_class, name, scorers, trial, asked.tries)
 
 
-def _alone(configuration: Configuration, only: str | None) -> tuple[Configuration, str]:
-    """The configuration with one asset class."""
+def alone(configuration: Configuration, only: str | None) -> tuple[Configuration, str]:
+    """The configuration with one asset class.
+
+    Raises:
+        UsageError: there are several, or none of this name.
+    """
     classes = configuration.settings.asset_classes
     if only is None and len(classes) > 1:
-        raise UsageError(f"--class: expected one of {', '.join(classes)}, as they are compared one by one")
+        raise UsageError(f"--class: expected one of {', '.join(classes)}")
     name = only or next(iter(classes))
     if name not in classes:
         raise UsageError(f"--class: got {name!r}, expected one of {', '.join(classes)}")
@@ -123,8 +128,8 @@ class _Trial(NamedTuple):
     judged_from: Times
 
 
-def _trial(configuration: Configuration, name: str, asked: Asked) -> _Trial:
-    batches = [batch for batch in history(configuration, asked.files) if batch.asset_class == name]
+def _trial(whole: Configuration, configuration: Configuration, name: str, asked: Asked) -> _Trial:
+    batches = [batch for batch in history(whole, asked.files) if batch.asset_class == name]
     labelled = asked.labels_file is not None or asked.label_column is not None
     if asked.tests and not labelled:
         raise UsageError("--test: expected --labels or --label-column beside it")

@@ -18,6 +18,7 @@ from monitor.errors import UsageError
 from monitor.report import SensorRow, TrainingMeta, training_report
 from monitor.report.budget import budget_text
 from monitor.report.choice import choice_text
+from monitor.report.trimming import trimming_text
 from monitor.settings import AssetClass
 from monitor.training import Trained, configuration_hash, train
 
@@ -77,6 +78,7 @@ def _tell(
             "chosen": msgspec.to_builtins(each.choice),
             "budget": msgspec.to_builtins(each.budget),
             "realised": msgspec.to_builtins(each.realised),
+            "trimmed": msgspec.to_builtins(each.trimming),
         }
         for name, each in trained.items()
     }
@@ -130,6 +132,7 @@ def _meta(asset_class: AssetClass, name: str, trained: Trained) -> TrainingMeta:
         choice=trained.choice,
         budget=trained.budget,
         realised=trained.realised,
+        trimming=trained.trimming,
     )
 
 
@@ -141,6 +144,8 @@ def _tell_one(name: str, trained: Trained, folder: Path) -> None:
         f"limit {e.threshold:.4g} [{e.low:.4g}, {e.high:.4g}]{', EXTRAPOLATED' if e.extrapolated else ''}"
     )
     for line in budget_text(trained.budget) if trained.budget else ():
+        click.echo(f"  {line}")
+    for line in trimming_text(trained.trimming) if trained.trimming else ():
         click.echo(f"  {line}")
     for line in choice_text(trained.choice) if trained.choice else ():
         click.echo(f"  {line}")
