@@ -45,7 +45,7 @@ ASSETS = tuple(f"plant/{n}" for n in range(6))
 EXTRA = """    drift: {samples: 60}
     alerting: {on_delay: 2s, off_delay: 5s, realert: 30s, fault_off_delay: 4s}"""
 DRAIN_S = 20.0
-FOREVER = 60.0
+FOREVER = 120.0
 
 
 @cache
@@ -99,10 +99,17 @@ class Place(NamedTuple):
         path = self.folder / "daemon.log"
         return path.read_text() if path.exists() else ""
 
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What a life that was stopped in order has counted, as it said at its end."""
+        last = json.loads(self.log.splitlines()[-1])
+        assert last["event"] == "stopped"
+        return last
+
     def ledger(self) -> list[tuple[str, int, str]]:
         """What was folded: asset, window end, ratio."""
         lines = (self.folder / "ledger").read_text().splitlines()
-        return [(asset, int(end), ratio) for asset, end, ratio in (line.split() for line in lines)]
+        return [(asset, int(end), ratio) for asset, end, ratio in (line.rsplit(" ", 2) for line in lines)]
 
 
 class Launcher:
@@ -311,6 +318,9 @@ class Pair:
         journal = self.whole.folder / "journal.jsonl"
         export_command(self.disturbed.folder / "plant.yaml", journal)
         self.finish(self.whole, journal=str(journal))
+        assert self.whole.counts["RECORDS"] == sum(self.ends().values()), (
+            "the undisturbed daemon left records out"
+        )
         entries = [entry for entries in read_journal(journal).values() for entry in entries]
         figures = self.compare(duplicates=duplicates)
         figures["decisions"] = sum(isinstance(command_of(entry), Decision) for entry in entries)
@@ -425,10 +435,12 @@ class Rig(Pair):
         """Return when a daemon has killed itself; it is fed on, so many rows at a time, while it has not."""
         until = time.monotonic() + FOREVER
         while not life.over:
-            assert time.monotonic() < until, self.disturbed.log[-3000:]
-            if set(self.positions().values()) == {self._fed * len(ASSETS) // PARTITIONS}:
+            positions, all_of_it = self.positions(), self._fed * len(ASSETS) // PARTITIONS
+            assert time.monotonic() < until, f"{positions} of {all_of_it}: {self.disturbed.log[-3000:]}"
+            if set(positions.values()) == {all_of_it}:
                 assert self._fed < self._rows, "the stream is at its end, and the point was never passed"
                 self.feed(rows)
+                until = time.monotonic() + FOREVER
             life.wait_until_over(0.3)
 
     def wait_for_progress(self, life: Life) -> None:

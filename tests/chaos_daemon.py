@@ -5,7 +5,9 @@ and hundreds of lives would pay for them; nothing of JAX runs before the fork. W
 
 - ``point`` and ``count``: SIGKILL at the count-th time that a named point of `POINTS` is passed;
 - ``config``: another configuration than ``plant.yaml``;
-- ``journal``: decisions act where another daemon's exported journal has them, and not where they come.
+- ``journal``: decisions act where another daemon's exported journal has them, and not where they come;
+- ``log``: another file of its folder than ``daemon.log``;
+- ``environment``: variables to be set.
 
 Every life appends to files in its folder: to ``ledger`` what it folded (asset, window end, bits of the ratio), and to
 ``polls`` the seconds of every poll that took longer than the ones before.
@@ -173,7 +175,8 @@ class HookedParts(run.Parts):
 def live(order: Mapping[str, Any]) -> int:
     """One daemon's life, in the child; returns its exit code."""
     folder = Path(order["folder"])
-    log = os.open(folder / "daemon.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    log = os.open(folder / order.get("log", "daemon.log"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.environ.update(order.get("environment", {}))
     os.dup2(log, 2)
     os.chdir(folder)
     parts = HookedParts(order, folder)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +17,22 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from connectors.kafka import KafkaSinkSettings, SinkTopics, send_command
 from connectors.memory import MemorySink, MemorySource
 from connectors.records import Channel, RawRecord
+from models.bundle import Bundle
 from monitor import changelog
+from monitor.bundles import write_bundle
 from monitor.checkpoint import Entry, MemoryCheckpoint
 from monitor.cli.common import load_models, pipeline_factory
 from monitor.cli.jobs.reload import Generations, Shelf, generation_of
-from monitor.configuration import read
+from monitor.configuration import parse, read
 from monitor.connect import layout_of
 from monitor.control import Command
 from monitor.engine import Engine
 from monitor.journal import ExportedJournal
 from monitor.quantities import iso_time
-from tests.worlds import SECOND, START, autoregressive
+from monitor.training import train
+from tests.chaos import Launcher
+from tests.worlds import SECOND, START, autoregressive, batch_of
 
-ROOT = Path(__file__).resolve().parent.parent
 SENSORS, ASSETS, PARTITIONS = 3, 12, 4
 CONFIG = """
 site: test
@@ -49,10 +50,6 @@ sink:
   {connection}
   topics: {{alerts: {alerts}, thresholds: {thresholds}, dead_letter: {dead_letter}}}
   transaction_seconds: 4
-recordings:
-  paths: [history/*.csv]
-  time: {{column: time}}
-  asset_column: asset
 state: {{interval: 500ms, changelog: {changelog}}}
 asset_classes:
   unit:
@@ -71,6 +68,22 @@ asset_classes:
 """
 
 Out = dict[tuple[str, str], bytes | None]
+
+
+@cache
+def trained() -> Bundle:
+    """One bundle for every plant."""
+    text = CONFIG.format(
+        connection="bootstrap_servers: [x]",
+        topic="x",
+        changelog="x",
+        alerts="a",
+        thresholds="b",
+        dead_letter="c",
+    )
+    history = batch_of({f"plant/{n}": autoregressive(n, 900, SENSORS, 0.5) for n in range(2)})
+    asset_class = parse(text, Path("plant.yaml")).settings.asset_classes["unit"]
+    return train(asset_class, "unit", [history], config_hash="config").bundle
 
 
 def body(channel: str, value: bytes | None) -> bytes | None:
@@ -116,34 +129,32 @@ def stream(rows: int, seed: int) -> list[RawRecord]:
 
 
 class Process:
-    """`nuwatch run` as a process of its own."""
+    """`nuwatch run` as a process of its own, with a log of its own."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, launcher: Launcher, environment: Mapping[str, str]) -> None:
         self.path = folder / f"{name}.log"
         self._begun = self.path.stat().st_size if self.path.exists() else 0
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "monitor", "run", "plant.yaml", "--start", "earliest"]
-        with self.path.open("ab") as log:
-            self.process = subprocess.Popen(command, cwd=folder, env=environment, stderr=log)
+        self.life = launcher.start(folder, log=self.path.name, environment=environment)
 
     def said(self, event: str) -> list[dict[str, Any]]:
         """The lines of its log with this event; those of an earlier process of its name are left out."""
-        lines = self.path.read_bytes()[self._begun :].decode().splitlines()
+        raw = self.path.read_bytes() if self.path.exists() else b""
+        lines = raw[self._begun :].decode().splitlines()
         found = [msgspec.json.decode(line) for line in lines if line.startswith("{")]
         return [line for line in found if line.get("event") == event]
 
     def signal(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
+        self.life.signal(number)
 
     def end(self, number: signal.Signals) -> int:
-        self.signal(number)
-        return self.process.wait(timeout=90)
+        return self.life.end(number, 90)
 
 
 class SharedPlant:
     """Topics, a trained configuration in ``folder``, a feed, and processes.
 
-    ``connection`` is how the processes come to the broker, as lines of YAML; the plant itself comes to ``bootstrap``.
+    ``connection`` is how the processes come to the broker, as lines of YAML, with ``environment``; the plant itself
+    comes to ``bootstrap``.
     """
 
     def __init__(
@@ -152,40 +163,27 @@ class SharedPlant:
         bootstrap: str,
         new_topic: Callable[..., str],
         topics: SinkTopics,
+        launcher: Launcher,
         connection: str = "",
+        environment: Mapping[str, str] | None = None,
         control: str | None = None,
     ) -> None:
         self.control = control
         self.folder, self.bootstrap, self.topics = folder, bootstrap, topics
+        self._launcher, self._environment = launcher, environment or {}
         self._connection = connection or f"bootstrap_servers: [{bootstrap}]"
         self.topic = new_topic(PARTITIONS)
         self.changelog = new_topic(PARTITIONS, {"cleanup.policy": "compact"})
         self.processes: list[Process] = []
-        self._train()
+        self._configure()
 
-    def _train(self) -> None:
+    def _configure(self) -> None:
         names = {name: getattr(self.topics, name) for name in ("alerts", "thresholds", "dead_letter")}
         text = CONFIG.format(connection=self._connection, topic=self.topic, changelog=self.changelog, **names)
         if self.control is not None:
             text += f"control: {{topic: {self.control}}}\n"
         (self.folder / "plant.yaml").write_text(text)
-        (self.folder / "history").mkdir()
-        lines = ["asset,time,s0,s1,s2"]
-        for n in range(2):
-            rows = autoregressive(n, 900, SENSORS, 0.5).tolist()
-            lines += [
-                f"plant/{n},{iso_time(START + t * SECOND)},{a},{b},{c}" for t, (a, b, c) in enumerate(rows)
-            ]
-        (self.folder / "history" / "normal.csv").write_text("\n".join(lines) + "\n")
-        done = subprocess.run(
-            [sys.executable, "-m", "monitor", "train", "plant.yaml", "--allow-uncalibrated"],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr
+        write_bundle(trained(), read(self.folder / "plant.yaml").bundle_path("unit"))
 
     def expected(
         self, records: Sequence[RawRecord], journals: Mapping[int, Sequence[Entry]] | None = None
@@ -214,7 +212,7 @@ class SharedPlant:
         }
 
     def start(self, name: str) -> Process:
-        self.processes.append(Process(self.folder, name))
+        self.processes.append(Process(self.folder, name, self._launcher, self._environment))
         return self.processes[-1]
 
     def feed(self, records: Iterable[RawRecord], per_second: float = 0.0) -> threading.Thread:
@@ -260,7 +258,7 @@ class SharedPlant:
 
     def logs(self) -> str:
         return "\n".join(
-            f"{one.path.name} (exit {one.process.poll()}):\n{one.path.read_text()[-1500:]}"
+            f"{one.path.name} ({'over' if one.life.over else 'running'}):\n{one.path.read_text()[-1500:]}"
             for one in self.processes
         )
 
@@ -298,7 +296,4 @@ class SharedPlant:
 
     def close(self) -> None:
         for one in self.processes:
-            if one.process.poll() is None:
-                one.signal(signal.SIGCONT)
-                one.process.kill()
-                one.process.wait()
+            one.end(signal.SIGKILL)

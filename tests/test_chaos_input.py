@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import chain, zip_longest
@@ -22,7 +23,7 @@ from connectors.kafka import SinkTopics
 from connectors.records import Reason
 from monitor.bundles import write_bundle
 from tests.broker import AnyBroker, Broker, produce
-from tests.chaos import PARTITIONS, Launcher, Rig
+from tests.chaos import FOREVER, PARTITIONS, Launcher, Life, Place, Rig
 from tests.damage import edit_all, offsets_of, starts_of_batches, with_codec, with_value
 from tests.disturbances import DISTURBANCES, ROWS, Counted, clean, encoded
 from tests.hostile import ASSETS, CONFIG, good_records, hostile_world, ran
@@ -206,53 +207,51 @@ def give_up(server: str, topic: str, values: Sequence[bytes]) -> None:
     producer.close()
 
 
-def watched(
-    trained: World, folder: Path, launcher: Launcher, server: str, topic: str, topics: SinkTopics, count: int
-) -> Corpus:
-    """A daemon's life from the first record to the last."""
-    names = json.dumps(msgspec.structs.asdict(topics))
+def written(trained: World, folder: Path, server: str, topic: str, topics: SinkTopics) -> Place:
+    """The configuration and the bundle of a daemon."""
+    names = msgspec.structs.asdict(topics)
     servers = f"kind: kafka, bootstrap_servers: ['{server}']"
     text = CONFIG.replace(
         "source: {kind: memory}",
-        f"source: {{{servers}, topic: {topic}, group: {topic}}}\nsink: {{{servers}, topics: {names}}}\n"
+        f"source: {{{servers}, topic: {topic}, group: {topic}}}\n"
+        f"sink: {{{servers}, topics: {json.dumps(names)}}}\n"
         "state: {interval: 300ms}\nhealth: {http: {enabled: false}}",
     )
     (folder / "plant.yaml").write_text(text)
     write_bundle(trained.trained.bundle, folder / "bundle")
-    life, log = launcher.start(folder), folder / "daemon.log"
-    wait_for_records(life, log, count)
-    assert life.end(signal.SIGTERM) == 0, log.read_text()[-3000:]
-    counts = json.loads(log.read_text().splitlines()[-1])
-    assert counts["event"] == "stopped"
+    return Place(folder, names, topic)
 
-    by_offset: dict[int, list[Any]] = {}
-    for letter in everything(server, topics.dead_letter):
-        by_offset.setdefault(int(dict(letter.headers)["x-error-offset"]), []).append(letter)
+
+def watched(place: Place, launcher: Launcher, server: str, count: int) -> Corpus:
+    """What a daemon made of so many records, in one life."""
+    life = launcher.start(place.folder)
+    wait_for_records(life, place, count)
+    assert life.end(signal.SIGTERM) == 0, place.log[-3000:]
+    letters: dict[int, list[Any]] = {}
+    for letter in everything(server, place.topics["dead_letter"]):
+        letters.setdefault(int(dict(letter.headers)["x-error-offset"]), []).append(letter)
     alerts: dict[str, list[dict[str, Any]]] = {}
-    for record in everything(server, topics.alerts):
+    for record in everything(server, place.topics["alerts"]):
         event = msgspec.json.decode(record.value)
         alerts.setdefault(event["subject"], []).append(event["data"])
     ledger: dict[str, list[tuple[int, str]]] = {}
-    for line in (folder / "ledger").read_text().splitlines():
-        asset, end, ratio = line.rsplit(" ", 2)
-        ledger.setdefault(asset, []).append((int(end), ratio))
-    return Corpus(counts, by_offset, alerts, ledger)
+    for asset, end, ratio in place.ledger():
+        ledger.setdefault(asset, []).append((end, ratio))
+    return Corpus(place.counts, letters, alerts, ledger)
 
 
-def wait_for_records(life: Any, log: Path, count: int) -> None:
+def wait_for_records(life: Life, place: Place, count: int) -> None:
     """Until its snapshots say that so many records were read."""
 
     def read() -> int:
-        lines = log.read_text().splitlines() if log.exists() else []
-        snapshots = [json.loads(line) for line in lines if '"event": "snapshot"' in line]
+        snapshots = [json.loads(line) for line in place.log.splitlines() if '"event": "snapshot"' in line]
         return sum(one.get("RECORDS", 0) for one in snapshots)
 
-    for _ in range(1200):
-        assert not life.over, log.read_text()[-3000:]
-        if read() >= count:
-            return
-        life.wait_until_over(0.1)
-    raise AssertionError(f"{read()} of {count} records were read: {log.read_text()[-3000:]}")
+    deadline = time.monotonic() + 2 * FOREVER
+    while read() < count:
+        assert not life.over, f"exit {life.wait()}: {place.log[-3000:]}"
+        assert time.monotonic() < deadline, f"{read()} of {count} records were read: {place.log[-3000:]}"
+        life.wait_until_over(0.2)
 
 
 def alone(trained: World, good: Sequence[bytes], asset: str) -> list[tuple[int, str]]:
@@ -282,7 +281,8 @@ def test_a_daemon_refuses_every_entry_of_the_corpus_by_its_reason_and_harms_nobo
     give_up(server, topic, [b"never to be seen"] * 5)
     offsets += produce(server, topic, keyed[half:])
 
-    found = watched(trained, tmp_path, launcher, server, topic, kafka_topics, len(sent))
+    place = written(trained, tmp_path, server, topic, kafka_topics)
+    found = watched(place, launcher, server, len(sent))
 
     at = {one.entry: offset for one, offset in zip(sent, offsets, strict=True)}
     for payload in PAYLOADS:

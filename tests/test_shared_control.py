@@ -24,6 +24,7 @@ from monitor.generation import Change
 from monitor.journal import read_journal
 from monitor.thresholds.decisions import Decision
 from tests.broker import AnyBroker, produce
+from tests.chaos import Launcher
 from tests.shared_plant import PARTITIONS, SharedPlant, stream
 from tests.test_broker_to_alerts import nuwatch
 
@@ -35,9 +36,15 @@ AT = "2026-07-01T09:00:00Z"
 
 @pytest.fixture
 def plant(
-    tmp_path: Path, kafka_broker: AnyBroker, new_topic: Callable[..., str], kafka_topics: SinkTopics
+    tmp_path: Path,
+    kafka_broker: AnyBroker,
+    new_topic: Callable[..., str],
+    kafka_topics: SinkTopics,
+    launcher: Launcher,
 ) -> Iterator[SharedPlant]:
-    made = SharedPlant(tmp_path, kafka_broker.bootstrap, new_topic, kafka_topics, control=new_topic())
+    made = SharedPlant(
+        tmp_path, kafka_broker.bootstrap, new_topic, kafka_topics, launcher, control=new_topic()
+    )
     yield made
     made.close()
 

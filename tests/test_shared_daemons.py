@@ -15,6 +15,7 @@ import pytest
 
 from connectors.kafka import SinkTopics
 from tests.broker import AnyBroker
+from tests.chaos import Launcher
 from tests.shared_plant import PARTITIONS, SharedPlant, stream
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(7200)]
@@ -24,9 +25,13 @@ PAUSE_S = 5.0
 
 @pytest.fixture
 def plant(
-    tmp_path: Path, kafka_broker: AnyBroker, new_topic: Callable[..., str], kafka_topics: SinkTopics
+    tmp_path: Path,
+    kafka_broker: AnyBroker,
+    new_topic: Callable[..., str],
+    kafka_topics: SinkTopics,
+    launcher: Launcher,
 ) -> Iterator[SharedPlant]:
-    made = SharedPlant(tmp_path, kafka_broker.bootstrap, new_topic, kafka_topics)
+    made = SharedPlant(tmp_path, kafka_broker.bootstrap, new_topic, kafka_topics, launcher)
     yield made
     made.close()
 

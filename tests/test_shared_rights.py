@@ -15,6 +15,7 @@ from connectors.errors import SinkError, SourceError
 from connectors.kafka import SecretFrom, Security, SinkTopics
 from tests.access import SHARED, documented, rules_of
 from tests.broker import GUARDED, GUARDED_PASSWORD, AnyBroker, Broker, Rule, allow, forbid, produce
+from tests.chaos import Launcher
 from tests.shared_plant import PARTITIONS, SharedPlant, stream
 from tests.test_kafka_group import Member
 
@@ -107,14 +108,26 @@ def test_with_all_of_them_a_member_reads_and_writes(place: Place) -> None:
 
 @pytest.fixture
 def plant(
-    tmp_path: Path, broker: Broker, new_topic: Callable[..., str], kafka_topics: SinkTopics
+    tmp_path: Path,
+    broker: Broker,
+    new_topic: Callable[..., str],
+    kafka_topics: SinkTopics,
+    launcher: Launcher,
 ) -> Iterator[SharedPlant]:
     connection = (
         f"bootstrap_servers: [{broker.secure_bootstrap}]\n"
         f"  security: {{protocol: SASL_SSL, ca_file: {broker.ca_file}, mechanism: SCRAM-SHA-512, "
         f"username: {GUARDED}, password: {{env: NUWATCH_GUARDED}}}}"
     )
-    made = SharedPlant(tmp_path, broker.bootstrap, new_topic, kafka_topics, connection)
+    made = SharedPlant(
+        tmp_path,
+        broker.bootstrap,
+        new_topic,
+        kafka_topics,
+        launcher,
+        connection,
+        {"NUWATCH_GUARDED": GUARDED_PASSWORD},
+    )
     rules = granted(made.topic, made.changelog, made.topics)
     allow(broker.bootstrap, GUARDED, rules)
     yield made
