@@ -40,7 +40,7 @@ from kafka.errors import KafkaError
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = Path(__file__).resolve().parent / "kafka_broker"
 DEPENDENCY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
-START_SECONDS = 90.0
+START_SECONDS = 180.0
 USER, PASSWORD = "nuwatch", "a-test-password"
 """The SCRAM user of the secured listener of `Broker` who may do everything."""
 GUARDED, GUARDED_PASSWORD = "guarded", "another-test-password"
