@@ -94,6 +94,37 @@ def test_channels_become_sub_pixels():
     np.testing.assert_array_equal(found[0, :, :, 0], [[0.0, 1.0], [2.0, 3.0]])
 
 
+def test_a_settled_encoder_normalises_by_the_images_that_it_was_settled_on():
+    layers = images.init(jax.random.key(0), images.ImageSpec(), 28, 28)["encoder"]
+    learnt = jnp.asarray(RNG.random((40, 28, 28)), jnp.float32)
+    settled = images.settled(layers, learnt)
+    kernel = layers["down1"]["kernel"].reshape(4, 4, 1, -1)
+    hidden = jax.lax.conv_general_dilated(
+        learnt[..., None], kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    mean, variance = settled[images.MOMENTS]["down1"]
+    np.testing.assert_allclose(mean.ravel(), np.asarray(hidden).mean(axis=(0, 1, 2)), atol=1e-5)
+    np.testing.assert_allclose(variance.ravel(), np.asarray(hidden).var(axis=(0, 1, 2)), rtol=1e-3)
+    together = images.encode(settled, learnt)
+    np.testing.assert_allclose(together, images.encode(layers, learnt), atol=1e-4)
+    np.testing.assert_allclose(images.encode(settled, learnt[:3]), together[:3], atol=1e-4)
+    assert np.abs(images.encode(layers, learnt[:3]) - together[:3]).max() > 0.01
+
+
+def test_many_images_are_seen_in_blocks_as_few_are():
+    values = jnp.asarray(RNG.normal(size=(7, 4)), jnp.float32)
+    seen: list[int] = []
+
+    def tripled(block: jax.Array) -> jax.Array:
+        seen.append(len(block))
+        return 3.0 * block
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "_BLOCK", 3)
+        np.testing.assert_allclose(images.in_blocks(tripled, values), 3.0 * values)
+    assert max(seen) < 7
+
+
 class Seen(NamedTuple):
     """A task that adds up what it sees."""
 
@@ -226,6 +257,12 @@ def test_the_command_keeps_its_results_and_does_not_repeat_them(file, tmp_path, 
     again = capsys.readouterr()
     assert again.out == first.out
     assert "AUC" not in again.err
+
+
+def test_a_cpu_trains_one_network_after_another():
+    names = [(3, 0), (4, 0)]
+    assert digits.fleets(names, "cpu") == [[(3, 0)], [(4, 0)]]
+    assert digits.fleets(names, "gpu") == [names]
 
 
 def test_every_method_has_a_name_on_the_command_line():

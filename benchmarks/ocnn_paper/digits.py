@@ -31,7 +31,6 @@ NETWORKS: Final = (
     *_FIRST,
     "dense_autoencoder",
     "conv_autoencoder_12",
-    "deep_svdd_fast",
     "deep_svdd_scratch",
     "ocnn_sigmoid",
     "ocnn_frozen",
@@ -71,6 +70,8 @@ class Asked(NamedTuple):
 
 
 Tell = Callable[[str], None]
+Name = tuple[int, int]
+"""Digit and seed of a network."""
 
 
 def run(asked: Asked, kept: Kept, tell: Tell) -> None:
@@ -92,50 +93,60 @@ def _networks(asked: Asked, kept: Kept, tell: Tell, late: Callable[[], bool]) ->
     chosen = [name for name in NETWORKS if name in asked.methods]
     tiers = ([name for name in chosen if (name in _FIRST) is first] for first in (True, False))
     tiers = [tier for tier in tiers if tier]
+    if asked.deadline == 0 or not tiers:
+        return
+    import jax
+
     for first in range(0, len(asked.seeds), asked.together):
-        seeds, weights = asked.seeds[first : first + asked.together], dict[str, Any]()
+        seeds, weights = asked.seeds[first : first + asked.together], dict[Any, Any]()
         for tier, protocol in product(tiers, asked.protocols):
-            missing = [name for name in tier if not _all_kept(kept, protocol, name, asked.normals, seeds)]
-            if missing and not late():
-                _fleet(asked, protocol, seeds, missing, weights, kept, tell, late)
+            for names in fleets(list(product(asked.normals, seeds)), jax.default_backend()):
+                missing = [name for name in tier if not _all_kept(kept, protocol, name, names)]
+                if missing and not late():
+                    _fleet(asked, protocol, names, missing, weights, kept, tell, late)
 
 
-def _all_kept(kept: Kept, protocol: str, method: str, normals: Sequence[int], seeds: Sequence[int]) -> bool:
-    return all(("mnist", protocol, method, normal, seed) in kept for normal in normals for seed in seeds)
+def fleets(names: Sequence[Name], backend: str) -> list[Sequence[Name]]:
+    """All side by side on an accelerator; one by one on a CPU, whose caches hold one network's step."""
+    return [[name] for name in names] if backend == "cpu" else [names]
+
+
+def _all_kept(kept: Kept, protocol: str, method: str, names: Sequence[Name]) -> bool:
+    return all(("mnist", protocol, method, *name) in kept for name in names)
 
 
 def _fleet(
     asked: Asked,
     protocol: str,
-    seeds: Sequence[int],
+    names: Sequence[Name],
     methods: Sequence[str],
-    weights: dict[str, Any],
+    weights: dict[Any, Any],
     kept: Kept,
     tell: Tell,
     late: Callable[[], bool],
 ) -> None:
-    """All digits and some seeds at once, method by method; ``weights`` of autoencoders by protocol."""
+    """Networks side by side, method by method; ``weights`` of autoencoders by protocol, digits and seeds."""
     import jax
 
     from benchmarks.ocnn_paper import fleet, networks
 
-    names = [(normal, seed) for normal in asked.normals for seed in seeds]
     trials = [_trial(asked, protocol, normal, seed) for normal, seed in names]
     ready = fleet.fleet_of(trials, _QUICK if asked.quick else fleet.MOST)
     keys = jax.vmap(lambda name: jax.random.fold_in(jax.random.key(name[1]), name[0]))(
         np.asarray(names, np.uint32)
     )
+    same = (protocol, *names)
 
     def pretrained() -> Any:
-        if protocol not in weights:
-            weights[protocol] = networks.conv_weights(given)
-        return weights[protocol]
+        if same not in weights:
+            weights[same] = networks.conv_weights(given)
+        return weights[same]
 
     for method in methods:
         if late():
             return
         begun = time.monotonic()
-        where = f"{protocol} seeds {min(seeds)}-{max(seeds)} {method}"
+        where = f"{protocol} {_told(names)} {method}"
         given = networks.Run(keys, ready, _every_tenth(tell, where), pretrained, NU[protocol], asked.quick)
         found = networks.METHODS[method](given)
         scores = {suffix: np.asarray(each) for suffix, each in found.items()}
@@ -148,6 +159,15 @@ def _fleet(
             kept.put(results)
             mean = np.mean([result.auc for result in results])
             tell(f"{where}{suffix}: mean AUC {100 * mean:.2f}, {share * len(names):.1f} s")
+
+
+def _told(names: Sequence[Name]) -> str:
+    digits, seeds = (sorted(set(each)) for each in zip(*names, strict=True))
+    return f"digits {_span(digits)} seeds {_span(seeds)}"
+
+
+def _span(numbers: Sequence[int]) -> str:
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
 
 
 def _every_tenth(tell: Tell, where: str) -> Callable[[int, int, float], None]:

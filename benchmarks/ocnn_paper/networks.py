@@ -72,10 +72,12 @@ RELATIVE: Final = "_relative"
 
 # -- autoencoders -------------------------------------------------------------------------------------------------
 
-CONV: Final = ImageSpec()
+CONV: Final = ImageSpec(epochs=10)
 SMALL: Final = ImageSpec(code=12)
-DENSE: Final = AutoencoderSpec(code=32, width=256, batch=100, learning_rate=0.003, weight_decay=0.000001)
-ROBUST: Final = RobustAutoencoderSpec(**{**vars(CONV), "penalty": 2.0, "warm_up": 10})
+DENSE: Final = AutoencoderSpec(
+    code=16, width=256, epochs=20, batch=100, learning_rate=0.003, weight_decay=0.000001
+)
+ROBUST: Final = RobustAutoencoderSpec(**{**vars(CONV), "penalty": 2.0, "warm_up": 4})
 
 
 def conv_weights(run: Run) -> Params:
@@ -85,12 +87,12 @@ def conv_weights(run: Run) -> Params:
 
 def conv_autoencoder(run: Run) -> Scores:
     """What they do not rebuild."""
-    return _rest(images.KIND, CONV, run.pretrained(), run.fleet)
+    return _rest(images.KIND, CONV, _settled(run.pretrained(), run.fleet), run.fleet)
 
 
 def small_autoencoder(run: Run) -> Scores:
     """The same through a narrower code."""
-    return _rest(images.KIND, SMALL, _descended(run, images.KIND, SMALL), run.fleet)
+    return _rest(images.KIND, SMALL, _settled(_descended(run, images.KIND, SMALL), run.fleet), run.fleet)
 
 
 def plain_autoencoder(run: Run) -> Scores:
@@ -109,7 +111,7 @@ def robust_autoencoder(run: Run) -> Scores:
     rest = run.length(ROBUST.epochs - ROBUST.warm_up, ROBUST.batch)
     sparse = Bound(_renewed, (images.KIND, ROBUST))
     states = train(_next(run.keys), task, states, data, run.fleet, rest, run.tell, sparse)
-    return _rest(images.KIND, ROBUST, states[0], run.fleet)
+    return _rest(images.KIND, ROBUST, _settled(states[0], run.fleet), run.fleet)
 
 
 def _renewed(kind: Kind, spec: RobustAutoencoderSpec, state: Any, data: Any) -> Any:
@@ -152,6 +154,11 @@ def _windows(learn: jax.Array) -> Windows:
     return Windows(learn, jnp.ones(learn.shape, bool))
 
 
+def _settled(weights: Params, fleet: Fleet) -> Params:
+    """Convolutional autoencoders with the moments of their encoders."""
+    return {**weights, "encoder": each(Bound(images.settled), weights["encoder"], fleet.learn)}
+
+
 def _rest(kind: Kind, spec: AutoencoderSpec, weights: Params, fleet: Fleet) -> Scores:
     return each(Bound(_not_rebuilt, (kind, spec)), weights, fleet.judge)
 
@@ -169,7 +176,7 @@ def _next(keys: Keys) -> Keys:
 
 # -- Deep SVDD ----------------------------------------------------------------------------------------------------
 
-SVDD: Final = DeepSvddSpec(code=CONV.code, epochs=100, batch=200, learning_rate=0.0001, weight_decay=0.000001)
+SVDD: Final = DeepSvddSpec(code=CONV.code, epochs=10, batch=100, learning_rate=0.001, weight_decay=0.000001)
 _CODED_R: Final = 0.1
 _CODED_NU: Final = 0.2
 
@@ -200,16 +207,11 @@ def deep_svdd(run: Run) -> Scores:
     return _svdd(run, AnnealedSvdd, SVDD)
 
 
-def fast_svdd(run: Run) -> Scores:
-    """One-class, at ten times the learning rate."""
-    return _svdd(run, AnnealedSvdd, replace(SVDD, learning_rate=0.001))
-
-
 def svdd_from_scratch(run: Run) -> Scores:
     """One-class, from the encoder as it was drawn."""
     core = _annealed(images.KIND, CONV, run)
     drawn = each(Bound(_start, (core,)), run.keys)[0]
-    return _svdd(run._replace(pretrained=lambda: drawn), AnnealedSvdd, replace(SVDD, learning_rate=0.001))
+    return _svdd(run._replace(pretrained=lambda: drawn), AnnealedSvdd, SVDD)
 
 
 def soft_svdd(run: Run) -> Scores:
@@ -233,19 +235,27 @@ def _svdd(run: Run, kind: type[AnnealedSvdd], spec: DeepSvddSpec) -> Scores:
         between = Bound(_new_radius, (run.fleet.least, spec.nu))
     length = run.length(spec.epochs, spec.batch)
     states = train(run.keys, task, states, run.fleet.learn, run.fleet, length, run.tell, between)
-    return {"": each(Bound(_distances), states[0], run.fleet.judge)}
+    return {"": each(Bound(_distances), states[0], run.fleet.learn, run.fleet.judge)}
 
 
 def _first_ball(count: int, nu: float, layers: Params, learn: jax.Array) -> Ball:
-    return ball_around(layers, learn[:count], nu, images.encode)
+    return ball_around(images.settled(layers, learn), learn[:count], nu, images.encode)._replace(
+        layers=layers
+    )
 
 
 def _new_radius(count: int, nu: float, state: Any, learn: jax.Array) -> Any:
-    return (with_radius(state[0], learn[:count], nu, images.encode), state[1]), learn
+    found = with_radius(_at_rest(state[0], learn), learn[:count], nu, images.encode)
+    return (state[0]._replace(radius=found.radius), state[1]), learn
 
 
-def _distances(ball: Ball, judge: jax.Array) -> jax.Array:
-    return distances(ball, judge, images.encode)
+def _distances(ball: Ball, learn: jax.Array, judge: jax.Array) -> jax.Array:
+    return distances(_at_rest(ball, learn), judge, images.encode)
+
+
+def _at_rest(ball: Ball, learn: jax.Array) -> Ball:
+    """With the moments of its encoder."""
+    return ball._replace(layers=images.settled(ball.layers, learn))
 
 
 # -- OC-NN --------------------------------------------------------------------------------------------------------
@@ -268,8 +278,8 @@ class OcnnSpec:
     hidden: int = 32
     activation: str = "linear"
     nu: float = ANOMALOUS
-    epochs: int = 20
-    batch: int = 200
+    epochs: int = 10
+    batch: int = 100
     learning_rate: float = 0.0001
     encoder: bool = True
 
@@ -342,21 +352,26 @@ def _ocnn(run: Run, spec: OcnnSpec) -> Scores:
     states, _ = each(new_r, states, run.fleet.learn)
     length = run.length(task.spec.epochs, task.spec.batch)
     states = train(run.keys, task, states, run.fleet.learn, run.fleet, length, run.tell, new_r)
-    return {"": each(Bound(_below, (task,)), states, run.fleet.judge)}
+    return {"": each(Bound(_below, (task,)), states, run.fleet.learn, run.fleet.judge)}
 
 
 def _new_r(task: Alternation, count: int, state: Any, learn: jax.Array) -> Any:
-    y = task.respond(state[0], learn[:count])
+    y = _responses(task, state[0], learn, learn[:count])
     return (state[0], state[1], theorem1_r(y, task.spec.nu)), learn
 
 
-def _below(task: Alternation, state: Any, judge: jax.Array) -> jax.Array:
-    return state[2] - task.respond(state[0], judge)
+def _below(task: Alternation, state: Any, learn: jax.Array, judge: jax.Array) -> jax.Array:
+    return state[2] - _responses(task, state[0], learn, judge)
+
+
+def _responses(task: Alternation, moved: OneClass, learn: jax.Array, rows: jax.Array) -> jax.Array:
+    """With the moments of the encoder."""
+    return task.respond(moved._replace(encoder=images.settled(moved.encoder, learn)), rows)
 
 
 # -- AnoGAN -------------------------------------------------------------------------------------------------------
 
-ANOGAN: Final = AnoganSpec(noise=32, width=256, search_steps=50, epochs=40, batch=100, learning_rate=0.0005)
+ANOGAN: Final = AnoganSpec(noise=32, width=256, search_steps=30, epochs=20, batch=100, learning_rate=0.0005)
 
 
 def ano_gan(run: Run) -> Scores:
@@ -392,7 +407,6 @@ METHODS: Final[Mapping[str, Method]] = {
     "anogan": ano_gan,
     "dense_autoencoder": plain_autoencoder,
     "conv_autoencoder_12": small_autoencoder,
-    "deep_svdd_fast": fast_svdd,
     "deep_svdd_scratch": svdd_from_scratch,
     "ocnn_sigmoid": ocnn_sigmoid,
     "ocnn_frozen": ocnn_frozen,
