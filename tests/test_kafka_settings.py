@@ -116,6 +116,7 @@ def test_a_secret_shows_itself_neither_alone_nor_inside_of_what_a_client_logs(
 
     monkeypatch.setenv("NUWATCH_PASSWORD", "hunter2")
     caplog.set_level("DEBUG")
+    caplog.set_level("DEBUG", logger="kafka")  # whoever ran a command before has set its own
     security = Security(mechanism="PLAIN", username="u", password=SecretFrom(env="NUWATCH_PASSWORD"))
     # Port 1 answers nowhere: the client logs its settings and its failure, and the report quotes the failure.
     settings = KafkaSinkSettings(bootstrap_servers=("127.0.0.1:1",), security=security, connect_seconds=0.5)
