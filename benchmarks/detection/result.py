@@ -259,7 +259,7 @@ def _network_bars(entries: Entries) -> list[Bar]:
         for peer in ("pca", "var", "ocnn_w1") if name == "ocnn" else ("pca", "var"):
             least = _least_difference(entries, name, peer)
             if least is not None:
-                bars.append(Bar(f"{name} less {peer}, worst of metrics and sets", least, 0.0))
+                bars.append(Bar(f"{name} less {peer}, worst ranking or FDR of all sets", least, 0.0))
     return bars
 
 

@@ -7,7 +7,6 @@ Nothing is committed: the topic is short, and every reader begins at its beginni
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -138,7 +137,7 @@ class KafkaCommandTopic:
         reader.seek(self._top, self._next)
         while not self._stop.is_set():
             if len(self._waiting) >= _MOST_WAITING:
-                time.sleep(_POLL_MS / 1000)
+                self._stop.wait(_POLL_MS / 1000)
                 continue
             try:
                 polled = reader.poll(timeout_ms=_POLL_MS)
