@@ -12,7 +12,7 @@ from connectors.ports import Rewind, Source, Start
 from connectors.records import Channel, Lost, OutRecord, Polled, first_position
 from monitor.activity import Activity, Stage
 from monitor.alerting.short_form import size_of
-from monitor.checkpoint import Checkpoint, Damaged, Entry, Heard, Marker, Restored
+from monitor.checkpoint import Checkpoint, Damaged, Heard, Marker, Restored
 from monitor.commands import (
     Acting,
     Commands,
@@ -26,8 +26,11 @@ from monitor.commands import (
 )
 from monitor.errors import ConfigurationError, StateError
 from monitor.generation import Change, Generation, applied
+from monitor.owners import Owners
 from monitor.pipeline import Outcome, Pipeline, empty_outcome
 from monitor.recollection import Recollection
+from monitor.resumption import made_anew, remembered, resumed_at
+from monitor.succession import Succession, kept
 
 
 class Step(NamedTuple):
@@ -84,31 +87,27 @@ class Engine:
     ) -> None:
         self._source = source
         self._checkpoint = checkpoint
-        self._mine = Generation(Change("", "", dict(bundles)), pipeline_of)
+        self._succession = Succession(Generation(Change("", "", dict(bundles)), pipeline_of))
         self._commands = commands or NoCommands()
         self._control: Control = control or NoControl()
         self._warm_up_ns = warm_up_ns
         self._activity = activity or Activity()
-        self._positions: dict[int, int] = {}
-        self._durable: dict[int, int] = {}
-        self._unbegun: dict[
-            int, int
-        ] = {}  # partitions whose beginning could not be made durable, and where it was
+        self._recollection: Recollection | None = None  # while an `open` rebuilds
+        self._replaced: list[Polled] = []  # what a restore found lost, for the next step
+        self._outbox = EMPTY
+        self._owners = Owners()
+        # By partition:
+        self._positions: dict[int, int] = {}  # what is folded
+        self._durable: dict[int, int] = {}  # what the last commit says; -1: of another input
+        self._undurable: dict[int, dict[str, bytes | None]] = {}  # rows that the next commit needs
+        self._unbegun: dict[int, int] = {}  # where it began, as long as that could not be made durable
         self._unmarked: set[int] = set()  # whose marker is not yet that of what is in force
         self._heard: dict[int, Heard | None] = {}  # how far the control topic was followed, as last committed
-        self._undurable: dict[int, dict[str, bytes | None]] = {}
-        self._outbox = EMPTY
-        self._owners: dict[str, int] = {}
-        self._replaced: list[Polled] = []
-        self._forgotten: dict[int, int] = {}
-        self.trouble: str | None = None
-        self.pipelines: dict[int, Pipeline] = {}
-        self._rebuilt_to: dict[int, int] = {}
-        self._recollection: Recollection | None = None
+        self._forgotten: dict[int, int] = {}  # see `Marker`
+        self._rebuilt_to: dict[int, int] = {}  # see `Marker`
         self._repeats_to: dict[int, int] = {}  # a life before may have published what comes before this
-        self._generations: Callable[[Change], Generation] | None = None
-        self._stands: Callable[[Change], bool] = lambda _: True
-        self._in_force: dict[int, Generation] = {}  # by partition; what is new goes on under `_mine`
+        self.pipelines: dict[int, Pipeline] = {}
+        self.trouble: str | None = None
         self.discarded: list[int] = []
         self.damaged: dict[int, Damaged] = {}
 
@@ -126,13 +125,13 @@ class Engine:
                 under a command of the control topic. None: no journal is asked.
             stands: whether such a command can stay in force under the present file.
         """
-        self._mine = self._mine._replace(change=change)
-        self._generations, self._stands = generations, stands
+        self._succession.mine = self._succession.mine._replace(change=change)
+        self._succession.asks_journals(generations, stands)
 
     @property
     def change(self) -> Change:
         """What a partition without a history begins with; '' for its configuration where it was never said."""
-        return self._mine.change
+        return self._succession.mine.change
 
     def adopt(self, generation: Generation) -> dict[int, int]:
         """Go on with another configuration from where every partition is; returns these positions.
@@ -150,7 +149,7 @@ class Engine:
             self._carried(partition, generation)
         self._snapshot()
         places = self._follow(generation)
-        self._mine = generation
+        self._succession.mine = generation
         return places
 
     def _follow(self, generation: Generation) -> dict[int, int]:
@@ -174,26 +173,24 @@ class Engine:
         return [
             p
             for p in held
-            if self._in_force_at(p).change != generation.change
+            if self._succession.at(p).change != generation.change
             and self._place(p) >= self._repeats_to.get(p, 0)
         ]
 
     def _place(self, partition: int) -> int:
         return self._positions.get(partition, max(0, self._durable.get(partition, 0)))
 
-    def _in_force_at(self, partition: int) -> Generation:
-        return self._in_force.setdefault(partition, self._mine)
-
     def _put_in_force(self, partition: int, generation: Generation, pipeline: Pipeline) -> None:
         pipeline.recollection = self._pipeline(partition).recollection
-        self.pipelines[partition], self._in_force[partition] = pipeline, generation
+        self.pipelines[partition] = pipeline
+        self._succession.put(partition, generation)
 
     def _carried(self, partition: int, generation: Generation) -> tuple[Pipeline, list[str]]:
         """A pipeline of the new generation with the state of classes whose bundle stays; and whose state ends."""
         old, new = self._pipeline(partition), generation.pipeline_of(partition)
         new.rebuilding = old.rebuilding
         try:
-            return new, new.load(old.handed_over(), _kept(self._in_force_at(partition), generation))
+            return new, new.load(old.handed_over(), kept(self._succession.at(partition), generation))
         except (ValueError, KeyError) as error:
             raise ConfigurationError(
                 f"partition {partition}: the state does not fit the new configuration: {error}"
@@ -206,7 +203,7 @@ class Engine:
     def standing_under(self) -> dict[int, Change]:
         """What is in force, by partition that is held."""
         held = sorted(self.pipelines.keys() | self._durable.keys())
-        return {partition: self._in_force_at(partition).change for partition in held}
+        return {partition: self._succession.at(partition).change for partition in held}
 
     @property
     def exhausted(self) -> bool:
@@ -251,7 +248,7 @@ class Engine:
         brought = replaced or self._source.poll(timeout)
         self._activity.enter(Stage.FOLD)
         for polled in brought:
-            self._check_owners(polled)
+            self._owners.check(polled)
             self._begin(polled)
             assets = self._pipeline(polled.partition).assets
             begun = polled.partition not in self._unbegun and not self._repeats(polled)
@@ -269,7 +266,7 @@ class Engine:
             StateError: the state cannot be written.
         """
         self._snapshot()
-        self._follow(self._mine)
+        self._follow(self._succession.mine)
 
     def _snapshot(self) -> None:
         self._activity.enter(Stage.COMMIT)
@@ -305,8 +302,8 @@ class Engine:
 
     def _heard_by(self, partition: int) -> Heard | None:
         """How far a partition has followed the control topic: not behind a command that it is to follow yet."""
-        heard, told = self._control.heard(partition), self._mine.change.told
-        if heard is None or told is None or self._in_force_at(partition).change == self._mine.change:
+        heard, told = self._control.heard(partition), self.change.told
+        if heard is None or told is None or self._succession.at(partition).change == self.change:
             return heard
         behind = heard.decided if told.incarnation != heard.incarnation else min(heard.decided, told.offset)
         return msgspec.structs.replace(heard, decided=behind)
@@ -325,10 +322,10 @@ class Engine:
                 self._repeats_to,
                 self._forgotten,
                 self._heard,
-                self._in_force,
             ):
                 known.pop(partition, None)
-        self._owners = {asset: owner for asset, owner in self._owners.items() if owner not in partitions}
+        self._owners.forget(partitions)
+        self._succession.forget(partitions)
         self._replaced = [polled for polled in self._replaced if polled.partition not in partitions]
 
     def tell_silences(self, quiet: Collection[str]) -> int:
@@ -350,22 +347,6 @@ class Engine:
         """Release source and checkpoint. Idempotent."""
         self._source.close()
         self._checkpoint.close()
-
-    def _check_owners(self, polled: Polled) -> None:
-        """An asset's state lives in one partition.
-
-        Raises:
-            ConfigurationError: an asset's records came in two.
-        """
-        for batch in polled.batches:
-            for asset in batch.assets:
-                owner = self._owners.setdefault(asset, polled.partition)
-                if owner != polled.partition:
-                    raise ConfigurationError(
-                        f"asset {asset!r}: got records on partitions {owner} and {polled.partition}, expected one: "
-                        "its windows would hold half of its readings each; hint: key the records by asset, and "
-                        "begin with an empty state folder after the number of partitions was changed"
-                    )
 
     def _begin(self, polled: Polled) -> None:
         """Make a new partition's beginning durable, so that a crash before its first snapshot repeats nothing.
@@ -402,13 +383,13 @@ class Engine:
 
     def _note_change(self, partition: int, position: int, before: str) -> None:
         """Journal what is in force where another configuration was, or none."""
-        change = self._in_force_at(partition).change
+        change = self._succession.at(partition).change
         if change.configuration and change.id != before:
             self._journal(partition, position, change)
 
     def _marker(self, partition: int, position: int) -> Marker:
         until = self._rebuilt_to.get(partition, 0)
-        change = self._in_force_at(partition).change
+        change = self._succession.at(partition).change
         return Marker(
             position,
             change.bundles,
@@ -454,12 +435,11 @@ class Engine:
         self, partition: int, pipeline: Pipeline, position: int, change: Change, outcome: Outcome
     ) -> Pipeline:
         """Another configuration at a place that a journal names; what is new comes through `adopt`."""
-        before = self._in_force_at(partition)
-        if self._generations is None or change == before.change:
+        before, generation = self._succession.at(partition), self._succession.next(partition, change)
+        if generation is None:
             return pipeline
-        generation = self._generations(change)
         new = generation.pipeline_of(partition)
-        new.load(pipeline.handed_over(), _kept(before, generation))
+        new.load(pipeline.handed_over(), kept(before, generation))
         new.rebuilding = pipeline.rebuilding
         self._put_in_force(partition, generation, new)
         outcome.records.extend(applied(change, new, position))
@@ -467,7 +447,7 @@ class Engine:
 
     def _pipeline(self, partition: int) -> Pipeline:
         if partition not in self.pipelines:
-            self.pipelines[partition] = self._in_force_at(partition).pipeline_of(partition)
+            self.pipelines[partition] = self._succession.at(partition).pipeline_of(partition)
         return self.pipelines[partition]
 
     def _restore(self, partition: int) -> int | Rewind | None:
@@ -475,42 +455,59 @@ class Engine:
         if restored is None:
             return None
         if isinstance(restored, Damaged):
-            self.damaged[partition] = restored
-            self._commands.restored(partition, None, restored.journal)
-            self._choose(partition, newest_change(restored.journal))
-            pipeline = self._pipeline(partition)
-            pipeline.recollection = self._recollect(pipeline.source)
-            return Rewind(restored.position, self._warm_up_ns)
-        position, marker = self._position(partition, restored.marker), restored.marker
-        journal = self._remembered(partition, restored)
+            return self._rebuild(partition, restored)
+        position = self._resume(partition, restored)
+        self._load(partition, restored)
+        return position
+
+    def _rebuild(self, partition: int, damaged: Damaged) -> Rewind:
+        """Nothing of the state can be used: go back far enough to fold it anew."""
+        self.damaged[partition] = damaged
+        self._commands.restored(partition, None, damaged.journal)
+        self._succession.resume(partition, newest_change(damaged.journal))
+        pipeline = self._pipeline(partition)
+        pipeline.recollection = self._recollect(pipeline.source)
+        return Rewind(damaged.position, self._warm_up_ns)
+
+    def _resume(self, partition: int, restored: Restored) -> int:
+        """Where a partition goes on, under what, and with which commands; everything but its rows."""
+        marker, found = restored.marker, self._source.input
+        position, anew = resumed_at(partition, marker, found), made_anew(marker, found)
+        if anew:
+            self._replaced.append(Polled(partition, 0, (), lost=Lost(marker.position, 0)))
+        self._forgotten[partition] = len(restored.journal) if anew else marker.forgotten
+        journal = remembered(restored.journal, self._forgotten[partition])
         self._commands.restored(partition, position, journal)
         self._control.restored(partition, marker.heard)
         # Of an input that was made anew no position is durable, not even the same number.
-        self._durable[partition] = -1 if self._made_anew(marker) else marker.position
+        self._durable[partition] = -1 if anew else marker.position
         self._heard[partition] = marker.heard
         self._rebuilt_to[partition] = marker.rebuilt_to
         self._repeats_to[partition] = self._source.end(partition) or 0
         stored = newest_change(journal)
-        self._choose(partition, stored)
+        self._succession.resume(partition, stored)
         self._note_change(partition, position, stored.id if stored is not None else "")
         self._answer_change(partition, position, marker)
-        bundles, mine = marker.bundles, self._in_force_at(partition).bundles
+        return position
+
+    def _load(self, partition: int, restored: Restored) -> None:
+        """Take over the rows of classes whose bundle is still the one that they were written under."""
+        bundles, mine = restored.marker.bundles, self._succession.at(partition).bundles
         same = [name for name, bundle in mine.items() if bundles.get(name) == bundle]
         if bundles != mine:
             self.discarded.append(partition)
         if not same:
             self._undurable[partition] = dict.fromkeys(restored.rows)
-            return position
+            return
         try:
             dropped = self._pipeline(partition).load(restored.rows, same)
             self._undurable[partition] = dict.fromkeys(dropped)
-            self._owners |= dict.fromkeys(self._pipeline(partition).assets, partition)
+            self._owners.restored(self._pipeline(partition).assets, partition)
         except (ValueError, KeyError) as error:
             raise StateError(
                 f"partition {partition}: the stored state does not fit this configuration: {error}; "
                 "hint: restore the configuration that wrote it, or move the state folder away"
             ) from error
-        return position
 
     def _recollect(self, source: str) -> Recollection:
         """What the sink still has of limits and incidents; read once for all partitions of an `open`."""
@@ -520,80 +517,9 @@ class Engine:
             recollection.note_alerts(self._checkpoint.published(Channel.ALERTS))
         return self._recollection
 
-    def _choose(self, partition: int, stored: Change | None) -> None:
-        """Under what a restored partition goes on: what its journal says, or what the daemon itself has.
-
-        A newer command that is found here is the daemon's own from now on; it will meet it on the control topic as
-        well. Under an older one the partition goes on until it has repeated what was published under it.
-
-        Raises:
-            ConfigurationError: a command is in force whose bundles are not to be had here.
-        """
-        mine = self._mine.change
-        if stored is None or self._generations is None:
-            self._in_force[partition] = self._mine
-        elif stored.outranks(mine):
-            if self._stands(stored):
-                self._mine = self._made(stored)
-            self._in_force[partition] = self._mine
-        else:
-            self._in_force[partition] = self._made(stored) if mine.outranks(stored) else self._mine
-
-    def _made(self, change: Change) -> Generation:
-        """The generation of a change that a journal names."""
-        if change.judges_as(self._mine.change) or self._generations is None:
-            return self._mine._replace(change=change)
-        return self._generations(change)
-
     def _answer_change(self, partition: int, position: int, marker: Marker) -> None:
         """Tell of a command that acts from here on, where no commit says that it was told."""
-        change = self._in_force_at(partition).change
+        change = self._succession.at(partition).change
         if change.configuration and change.id != marker.configuration:
             self._unmarked.add(partition)
             self._publish(applied(change, self._pipeline(partition), position))
-
-    def _made_anew(self, marker: Marker) -> bool:
-        stored, found = marker.input, self._source.input
-        return (
-            stored is not None
-            and bool(stored.incarnation and found.incarnation)
-            and stored.incarnation != found.incarnation
-        )
-
-    def _remembered(self, partition: int, restored: Restored) -> Sequence[Entry]:
-        """The journal; what acted in an input that was made anew since stands in front of everything that can come."""
-        journal = restored.journal
-        made_anew = self._made_anew(restored.marker)
-        forgotten = self._forgotten[partition] = len(journal) if made_anew else restored.marker.forgotten
-        acted = (msgspec.structs.replace(entry, position=-1) for entry in journal[:forgotten])
-        return [*acted, *journal[forgotten:]]
-
-    def _position(self, partition: int, marker: Marker) -> int:
-        """Where to go on: at the stored position, or at the beginning of an input that was made anew.
-
-        Raises:
-            ConfigurationError: the state is of another input, or of other partitions of it.
-        """
-        stored, found = marker.input, self._source.input
-        if stored is None:
-            return marker.position
-        if stored.name != found.name:
-            raise ConfigurationError(
-                f"partition {partition}: got state of input '{stored.name}', expected '{found.name}'; "
-                "hint: give every input a state folder of its own"
-            )
-        if stored.partitions and found.partitions and stored.partitions != found.partitions:
-            raise ConfigurationError(
-                f"topic '{found.name}' has {found.partitions} partitions, and had {stored.partitions} when the state "
-                "was written: its producers may send an asset to another partition now, which would split the asset's "
-                "windows; hint: once the new layout is settled, start with an empty state folder; windows begin anew"
-            )
-        if self._made_anew(marker):
-            self._replaced.append(Polled(partition, 0, (), lost=Lost(marker.position, 0)))
-            return 0
-        return marker.position
-
-
-def _kept(before: Generation, after: Generation) -> list[str]:
-    """The asset classes whose bundle stays, and with it the state of their assets."""
-    return [name for name, bundle in after.bundles.items() if before.bundles.get(name) == bundle]

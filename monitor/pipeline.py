@@ -5,57 +5,25 @@ Daemon and replay differ only in the source and sink that they are given.
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from connectors.records import Batch, Lost, OutRecord, Polled, RawRecord
-from monitor.alerting.alerts import (
-    Answer,
-    Facts,
-    LostRecords,
-    Origin,
-    answer_event,
-    build_alert,
-    cloudevent,
-    decision_event,
-    recentring_event,
-    threshold_event,
-)
-from monitor.alerting.dead_letters import dead_letter
-from monitor.alerting.incidents import (
-    EventName,
-    Kind,
-    Transition,
-    loss_cleared,
-    loss_raised,
-    silence_alerts,
-    silence_raised,
-)
-from monitor.alerting.severity import severity
+from connectors.records import Batch, Lost, OutRecord, Polled
+from monitor.alerting.alerts import Origin
 from monitor.alerting.short_form import shorten
-from monitor.event_time.losses import Found
-from monitor.event_time.refusals import Refusal
-from monitor.facts import Identity, decision_of, facts_of, recentring_of
+from monitor.announcer import Announcer
+from monitor.facts import Identity
 from monitor.fold import Fold
 from monitor.model import Model
-from monitor.passes import Acted, Output, Pass
+from monitor.passes import Acted, Pass
 from monitor.recollection import Recollection
 from monitor.rows import read_row, write_row
 from monitor.settings import Settings
 from monitor.standing import Standing, standing_of
-from monitor.thresholds.adaptation_events import (
-    AdaptationEvent,
-    AwaitingApproval,
-    Command,
-    Recentred,
-    Refused,
-    VersionSet,
-)
+from monitor.thresholds.adaptation_events import AdaptationEvent, Command, Refused
 from monitor.thresholds.tracking import Gate
 from monitor.trace import Trace
 
@@ -113,10 +81,10 @@ class Pipeline:
         replay: bool,
         version: str,
     ) -> None:
-        self._source = f"/nuwatch/{settings.site}"
+        origin = Origin(topic, partition, 0, replay, version)
+        self._announcer = Announcer(f"/nuwatch/{settings.site}", origin, identity_of)
         self._max_event = settings.max_event
         self._identity_of = identity_of
-        self._origin = Origin(topic, partition, 0, replay, version)
         self._folds = {
             name: Fold(name, asset_class, models[name])
             for name, asset_class in settings.asset_classes.items()
@@ -128,21 +96,21 @@ class Pipeline:
     @property
     def rebuilding(self) -> bool:
         """True while the state is rebuilt after it was lost: events say so, beside their data."""
-        return self._origin.rebuilt
+        return self._announcer.origin.rebuilt
 
     @rebuilding.setter
     def rebuilding(self, yes: bool) -> None:
-        self._origin = self._origin._replace(rebuilt=yes)
+        self._announcer.origin = self.origin._replace(rebuilt=yes)
 
     @property
     def source(self) -> str:
         """The events' CloudEvents source, /nuwatch/<site>."""
-        return self._source
+        return self._announcer.source
 
     @property
     def origin(self) -> Origin:
         """What the events say of where they come from; without an offset."""
-        return self._origin
+        return self._announcer.origin
 
     @property
     def assets(self) -> dict[str, str]:
@@ -168,15 +136,7 @@ class Pipeline:
             self._lost(polled.lost, outcome)
         for rejected in polled.rejected:
             outcome.counts[rejected.reason] += 1
-            outcome.records.append(
-                dead_letter(
-                    rejected.record,
-                    rejected.reason,
-                    rejected.detail,
-                    topic=self._origin.topic,
-                    version=self._origin.version,
-                )
-            )
+            outcome.records.append(self._announcer.rejected(rejected))
         for batch in polled.batches:
             for piece in _pieces(batch):
                 self._push(piece, outcome)
@@ -192,9 +152,8 @@ class Pipeline:
         records: list[OutRecord] = []
         for fold in self._folds.values():
             rows, last = fold.fallen_silent(quiet)
-            for transition in silence_raised(rows, last, fold.settings.time.silence, _silence_rank(fold)):
-                self._dirty.add(fold.names[transition.row])
-                records.append(self._silence(fold, transition))
+            self._dirty.update(fold.names[row] for row in rows.tolist())
+            records += self._announcer.silent(fold, rows, last)
         return records
 
     def command(self, asset: str, command: Command, outcome: Outcome | None = None) -> Outcome:
@@ -217,23 +176,10 @@ class Pipeline:
             position: the input offset before which it acts.
         """
         refused = self._command(asset, command, outcome)
-        answer = Answer(
-            command=name,
-            kind="decision",
-            outcome="REFUSED" if refused else "APPLIED",
-            reason=refused,
-            by=command.by,
-            action=command.action,
-            configuration=None,
-            bundles=None,
-            control=control,
-            partition=self._origin.partition,
-            offset=position,
+        answer = self._announcer.answer(
+            asset, command, refused, name=name, control=control, position=position
         )
-        origin = self._origin._replace(offset=position)
-        outcome.records.append(
-            answer_event(answer, source=self._source, asset=asset, time_ns=command.at_ns, origin=origin)
-        )
+        outcome.records.append(answer)
 
     def _command(self, asset: str, command: Command, outcome: Outcome) -> str:
         """Let a decision act; returns why it was not carried out, or ''."""
@@ -245,7 +191,7 @@ class Pipeline:
         fold = self._folds[name]
         events = fold.command(asset, command)
         for event in events:
-            self._adapted(fold, asset, event, command.at_ns, self._origin, outcome)
+            self._adapted(fold, asset, event, command.at_ns, self.origin, outcome)
         return next((event.why for event in events if isinstance(event, Refused)), "")
 
     def standing(self) -> list[Standing]:
@@ -305,10 +251,11 @@ class Pipeline:
             self._dirty.add(asset)
         output = fold.push(batch)
         outcome.counts.update(output.counts)
-        outcome.records.extend(self._refused(fold, refusal) for refusal in output.refused)
+        outcome.records.extend(self._announcer.refused(fold, refusal) for refusal in output.refused)
         heard = np.array([fold.row(batch.assets[number]) for number in np.unique(batch.asset)], np.int32)
-        outcome.records.extend(self._found(fold, found) for found in output.found)
-        self._ended_silences(fold, heard, output, outcome)
+        outcome.records.extend(self._announcer.found(fold, found) for found in output.found)
+        told = fold.speak_again(heard)
+        outcome.records.extend(self._announcer.heard_again(fold, told, output.silences))
         for acted in output.passes:
             self._acted(fold, acted, outcome)
 
@@ -317,133 +264,30 @@ class Pipeline:
         done = acted.done
         outcome.counts.update(_counts(done))
         outcome.not_finite.update(fold.names[row] for row in done.not_finite_rows.tolist())
-        self._incidents(fold, acted, outcome)
+        outcome.records.extend(self._announcer.incidents(fold, acted))
         slots = done.slots
         adapted = [(event, int(done.rated.slot[window])) for event, window in acted.adaptations]
         for event, slot in (*acted.recentred, *adapted):
-            origin = self._origin._replace(offset=int(slots.offset[slot]))
+            origin = self.origin._replace(offset=int(slots.offset[slot]))
             asset = fold.names[int(slots.row[slot])]
             self._adapted(fold, asset, event, int(slots.end[slot]), origin, outcome)
         outcome.traces.append(fold.trace(done))
-
-    def _refused(self, fold: Fold, refusal: Refusal) -> OutRecord:
-        record = RawRecord(
-            self._origin.partition, refusal.offset, fold.names[refusal.row].encode(), refusal.payload
-        )
-        return dead_letter(
-            record,
-            refusal.reason,
-            refusal.detail,
-            topic=self._origin.topic,
-            version=self._origin.version,
-            number=zlib.crc32(refusal.payload),
-            time_ns=refusal.time,
-            rebuilt=True,
-        )
 
     def _lost(self, lost: Lost, outcome: Outcome) -> None:
         """RAISED of every asset that may have had records among those that are gone."""
         for fold in self._folds.values():
             rows, last = fold.lose(lost)
-            for row, last_ns in zip(rows.tolist(), last.tolist(), strict=True):
-                self._dirty.add(fold.names[row])
-                transition = loss_raised(row, last_ns, _silence_rank(fold))
-                outcome.records.append(self._loss(fold, transition, lost))
-
-    def _found(self, fold: Fold, found: Found) -> OutRecord:
-        transition = loss_cleared(found.row, found.last, found.at, _silence_rank(fold))
-        return self._loss(fold, transition, found.lost)
-
-    def _loss(self, fold: Fold, transition: Transition, lost: Lost) -> OutRecord:
-        facts = Facts(lost=LostRecords(self._origin.partition, lost.first, lost.end))
-        return self._gap(fold, transition, "offsets", facts, self._origin._replace(offset=lost.end))
-
-    def _ended_silences(self, fold: Fold, heard: NDArray[np.int32], output: Output, outcome: Outcome) -> None:
-        """RAISED and CLEARED of gaps that end with this batch; what was told early is not told again."""
-        told = fold.speak_again(heard)
-        if output.silences:
-            rows, last, now = (np.array(column, np.int64) for column in zip(*output.silences, strict=True))
-            limit = fold.settings.time.silence
-            for transition in silence_alerts(rows.astype(np.int32), last, now, limit, _silence_rank(fold)):
-                early = told.get(transition.row, (-1, 0))[0] == transition.start_ns
-                if early and transition.event is EventName.CLEARED:
-                    del told[transition.row]
-                if not early or transition.event is EventName.CLEARED:
-                    outcome.records.append(self._silence(fold, transition))
-        for row, (last_ns, now_ns) in told.items():
-            outcome.records.append(self._silence(fold, _filled(fold, row, last_ns, now_ns)))
-
-    def _silence(self, fold: Fold, transition: Transition) -> OutRecord:
-        return self._gap(fold, transition, "silence", Facts(), self._origin)
-
-    def _gap(
-        self, fold: Fold, transition: Transition, subject: str, facts: Facts, origin: Origin
-    ) -> OutRecord:
-        asset = fold.names[transition.row]
-        alert = build_alert(
-            transition, source=self._source, asset=asset, kind=Kind.DATA_GAP, subject=subject, facts=facts
-        )
-        return cloudevent(
-            alert,
-            source=self._source,
-            asset=asset,
-            time_ns=transition.at_ns,
-            sequence=transition.sequence,
-            origin=origin,
-        )
-
-    def _incidents(self, fold: Fold, acted: Acted, outcome: Outcome) -> None:
-        identity = self._identity_of[fold.name]
-        for happening in acted.happenings:
-            transition, track = happening.transition, happening.track
-            asset = fold.names[transition.row]
-            alert = build_alert(
-                transition,
-                source=self._source,
-                asset=asset,
-                kind=track.kind,
-                subject=track.subject,
-                facts=facts_of(fold, acted.done, happening, identity),
-            )
-            origin = self._origin._replace(offset=int(acted.done.slots.offset[happening.slot]))
-            outcome.records.append(
-                cloudevent(
-                    alert,
-                    source=self._source,
-                    asset=asset,
-                    time_ns=transition.at_ns,
-                    sequence=transition.sequence,
-                    origin=origin,
-                )
-            )
+            self._dirty.update(fold.names[row] for row in rows.tolist())
+            outcome.records.extend(self._announcer.lost(fold, rows, last, lost))
 
     def _adapted(
         self, fold: Fold, asset: str, event: AdaptationEvent, at_ns: int, origin: Origin, outcome: Outcome
     ) -> None:
         outcome.adaptations.append((asset, event))
         outcome.counts[type(event).__name__] += 1
-        if isinstance(event, VersionSet):
-            outcome.records.append(
-                threshold_event(
-                    event.version,
-                    source=self._source,
-                    asset=asset,
-                    bundle=self._identity_of[fold.name].bundle,
-                    time_ns=at_ns,
-                    origin=origin,
-                )
-            )
-        elif isinstance(event, Recentred):
-            outcome.records.append(
-                recentring_event(
-                    recentring_of(event), source=self._source, asset=asset, time_ns=at_ns, origin=origin
-                )
-            )
-        elif isinstance(event, AwaitingApproval | Refused):
-            decision = decision_of(event, int(fold.adaptation.version(np.array([event.row]))[0]))
-            outcome.records.append(
-                decision_event(decision, source=self._source, asset=asset, time_ns=at_ns, origin=origin)
-            )
+        record = self._announcer.adapted(fold, asset, event, at_ns, origin)
+        if record is not None:
+            outcome.records.append(record)
 
 
 def _counts(done: Pass) -> dict[str, int]:
@@ -456,19 +300,6 @@ def _counts(done: Pass) -> dict[str, int]:
         "OVER_LIMIT": int((rated.ratio > 1.0).sum()),
         **{f"GATE_{gate.name}": gates[gate] for gate in Gate if gates[gate]},
     }
-
-
-def _filled(fold: Fold, row: int, last_ns: int, now_ns: int) -> Transition:
-    """CLEARED of a silence that was told and was none: readings that came later have filled the gap."""
-    silence = fold.settings.time.silence
-    raised = silence_raised(
-        np.array([row], np.int32), np.array([last_ns], np.int64), silence, _silence_rank(fold)
-    )[0]
-    return raised._replace(event=EventName.CLEARED, at_ns=max(now_ns, raised.at_ns), sequence=2)
-
-
-def _silence_rank(fold: Fold) -> int:
-    return int(severity(fold.settings.alerting.criticality, 1.0, 0.0))
 
 
 def _pieces(batch: Batch) -> Iterable[Batch]:
