@@ -61,15 +61,33 @@ def alert(number: int, key: bytes = b"R-101", value: bytes = b"{}") -> OutRecord
 
 def everything(bootstrap: str, topic: str) -> list[Any]:
     """All records of a topic, read by the library alone."""
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False)
+    return _read(bootstrap, topic, "read_uncommitted")
+
+
+def committed(bootstrap: str, topic: str) -> list[Any]:
+    """What a reader of committed records gets, up to where the topic ends now.
+
+    The end that such a reader is told lies before the first transaction that is not over. A writer's commit is
+    answered before the topics have heard of it, so what was committed just now may lie behind that end: the end is
+    asked of a reader of everything, and the transactions before it are waited for.
+    """
+    return _read(bootstrap, topic, "read_committed")
+
+
+def _read(bootstrap: str, topic: str, isolation: str) -> list[Any]:
+    asker = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None)
+    reader = KafkaConsumer(
+        bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False, isolation_level=isolation
+    )
     try:
-        tops = [TopicPartition(topic, partition) for partition in consumer.partitions_for_topic(topic)]
-        ends = consumer.end_offsets(tops)
-        consumer.assign(tops)
-        consumer.seek_to_beginning(*tops)
+        tops = [TopicPartition(topic, partition) for partition in asker.partitions_for_topic(topic)]
+        ends = asker.end_offsets(tops)
+        reader.assign(tops)
+        reader.seek_to_beginning(*tops)
         found: list[Any] = []
-        while any(consumer.position(top) < ends[top] for top in tops):
-            found += [record for records in consumer.poll(500).values() for record in records]
+        while any(reader.position(top) < ends[top] for top in tops):
+            found += [record for records in reader.poll(500).values() for record in records]
         return found
     finally:
-        consumer.close()
+        asker.close()
+        reader.close()

@@ -31,6 +31,7 @@ from monitor.journal import ExportedJournal
 from monitor.quantities import iso_time
 from monitor.training import train
 from tests.chaos import Launcher
+from tests.kafka_reader import committed
 from tests.worlds import SECOND, START, autoregressive, batch_of
 
 SENSORS, ASSETS, PARTITIONS = 3, 12, 4
@@ -91,22 +92,6 @@ def body(channel: str, value: bytes | None) -> bytes | None:
     if channel == "dead_letter" or value is None:
         return value
     return msgspec.json.encode(msgspec.json.decode(value)["data"], order="sorted")
-
-
-def committed(bootstrap: str, topic: str) -> list[Any]:
-    """What a reader of committed records gets, up to the first open transaction."""
-    reader = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None, isolation_level="read_committed")
-    try:
-        tops = [TopicPartition(topic, partition) for partition in reader.partitions_for_topic(topic)]
-        ends = reader.end_offsets(tops)
-        reader.assign(tops)
-        reader.seek_to_beginning(*tops)
-        found: list[Any] = []
-        while any(reader.position(top) < ends[top] for top in tops):
-            found += [record for records in reader.poll(500).values() for record in records]
-        return found
-    finally:
-        reader.close()
 
 
 def stream(rows: int, seed: int) -> list[RawRecord]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -20,7 +21,7 @@ from connectors.kafka import (
 from connectors.kafka.clientlib import is_stable
 from connectors.records import OutRecord, Row
 from tests.broker import AnyBroker, produce
-from tests.kafka_reader import Tape, alert, everything
+from tests.kafka_reader import Tape, alert, committed, everything
 
 pytestmark = pytest.mark.kafka
 
@@ -191,6 +192,27 @@ def test_the_broker_refuses_a_member_that_was_silent_for_too_long(member: Callab
     assert zombie.told[-1][0] in {"drop", "take"}
 
 
+def test_a_join_that_outlasts_a_wait_is_finished_also_where_only_metadata_had_changed(
+    member: Callable[..., Member],
+) -> None:
+    """The library forgets such a join: it would stay between two memberships, without heartbeats, for ever."""
+    one = member().open()
+    until(lambda: len(one.held) == PARTITIONS, one)
+    consumer: Any = one.source._consumer
+    coordinator = consumer._coordinator
+    coordinator._assignment_snapshot = {}  # as if the leader had shared out other partitions
+    consumer.poll(timeout_ms=0)
+    assert not is_stable(consumer.group_metadata()), "this wait was to be too short for a join"
+    deadline = time.monotonic() + 60.0
+    while not coordinator._join_task.is_done:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    until(lambda: is_stable(consumer.group_metadata()), one, seconds=60.0)
+    one.commit(2, 5)
+    assert dict(one.ledger.rows(2)) == {b"position": b"5"}
+    assert sorted(one.held) == list(range(PARTITIONS))
+
+
 def test_a_transaction_is_refused_until_there_is_a_membership(member: Callable[..., Member]) -> None:
     """Without a generation the broker would take it for a reader outside every group, and accept it."""
     nobody = member().open()
@@ -240,6 +262,24 @@ def test_a_successor_waits_for_the_open_transaction_of_one_that_died(
     dead.close()
     assert heir.held == dict.fromkeys(range(PARTITIONS), 0), "what was never committed is never read"
     assert time.monotonic() - begun >= 4.0, "it did not wait for the broker to end the transaction"
+
+
+def test_a_reader_waits_for_what_is_committed_and_not_yet_marked_so(
+    kafka_broker: AnyBroker, new_topic: Callable[..., str]
+) -> None:
+    """The reader by which daemons that share a topic are judged: it must not miss their last records."""
+    from kafka import KafkaProducer
+
+    topic = new_topic()
+    writer = KafkaProducer(bootstrap_servers=kafka_broker.bootstrap, transactional_id=f"of-{topic}")
+    writer.init_transactions()
+    writer.begin_transaction()
+    writer.send(topic, b"late").get(30)
+    end = threading.Timer(1.0, writer.commit_transaction)  # the time that a busy broker takes for its marker
+    end.start()
+    assert [record.value for record in committed(kafka_broker.bootstrap, topic)] == [b"late"]
+    end.join()
+    writer.close()
 
 
 def test_a_record_too_large_for_its_topic_goes_out_in_its_shorter_form(

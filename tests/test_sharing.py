@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 import pytest
 import structlog
-from kafka import KafkaConsumer, TopicPartition
 
 from connectors.codec import Codec
 from connectors.errors import Aborted
@@ -25,6 +24,7 @@ from monitor.quantities import iso_time
 from monitor.shared_checkpoint import ChangelogCheckpoint
 from monitor.sharing import SharedEngine
 from tests.broker import AnyBroker, produce
+from tests.kafka_reader import committed
 from tests.worlds import SECOND, START, World, autoregressive, batch_of, configuration_text, world
 
 pytestmark = pytest.mark.kafka
@@ -145,31 +145,17 @@ class Plant:
         """What a reader of committed records gets of every output topic."""
         found: list[tuple[str, str, bytes | None]] = []
         for channel in Channel:
-            for record in _committed(self.bootstrap, self.topics.of(channel)):
+            for record in committed(self.bootstrap, self.topics.of(channel)):
                 name = dict(record.headers)["nuwatch-id"].decode()
                 found.append((channel.value, name, body(channel.value, record.value)))
         return found
 
     def check(self, expected: Out, *, once: bool = True) -> None:
         found = self.read()
+        assert {(channel, name) for channel, name, _ in found} == set(expected)
         assert [f for f in found if expected[f[0], f[1]] != f[2]] == []
         twice = {key: n for key, n in Counter((channel, name) for channel, name, _ in found).items() if n > 1}
         assert not once or twice == {}
-
-
-def _committed(bootstrap: str, topic: str) -> list[Any]:
-    reader = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None, isolation_level="read_committed")
-    try:
-        tops = [TopicPartition(topic, partition) for partition in reader.partitions_for_topic(topic)]
-        ends = reader.end_offsets(tops)
-        reader.assign(tops)
-        reader.seek_to_beginning(*tops)
-        found: list[Any] = []
-        while any(reader.position(top) < ends[top] for top in tops):
-            found += [record for records in reader.poll(500).values() for record in records]
-        return found
-    finally:
-        reader.close()
 
 
 @pytest.fixture

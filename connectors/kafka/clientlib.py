@@ -33,6 +33,7 @@ _Listener: Any = _kafka.AsyncConsumerRebalanceListener
 _ConfigResource: Any = ConfigResource
 COOPERATIVE: Any = CooperativeStickyAssignor
 _STABLE: Any = MemberState.STABLE  # pyright: ignore[reportUnknownMemberType] - not in release 2
+_REBALANCING: Any = MemberState.REBALANCING  # pyright: ignore[reportUnknownMemberType] - not in release 2
 
 _JOIN_SECONDS = 2.0
 _LOOK_SECONDS = 0.01
@@ -163,6 +164,18 @@ def is_stable(member: Any) -> bool:
     return member.generation_id >= 0 and member.state == _STABLE
 
 
+def finish_join(consumer: Consumer) -> None:
+    """See that the next poll goes on with a join that the last one has not seen the end of.
+
+    The library asks at every poll anew whether it has a reason to join. A leader whose metadata have changed has none
+    any more as soon as it has shared out the partitions: a poll that ended just then would be the last one to care,
+    and the member would stay between two memberships, without heartbeats, until somebody ends it.
+    """
+    coordinator = consumer._coordinator
+    if coordinator.state is _REBALANCING:
+        coordinator.request_rejoin()
+
+
 def stays(error: BaseException) -> bool:
     """Whether an error of writing comes again with the same records: a refusal of their size, or of our rights."""
     return isinstance(error, MessageSizeTooLargeError | AuthorizationError)
@@ -209,6 +222,7 @@ __all__ = [
     "close_producer",
     "commit_transaction",
     "config_resource",
+    "finish_join",
     "incarnation",
     "is_stable",
     "new_admin",

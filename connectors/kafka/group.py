@@ -20,7 +20,15 @@ from typing import Any
 
 from connectors.errors import OffsetGone, SettingsError, SinkError
 from connectors.kafka import client, corrupt
-from connectors.kafka.clientlib import Consumer, KafkaError, TopicPartition, incarnation, is_stable, subscribe
+from connectors.kafka.clientlib import (
+    Consumer,
+    KafkaError,
+    TopicPartition,
+    finish_join,
+    incarnation,
+    is_stable,
+    subscribe,
+)
 from connectors.kafka.settings import KafkaSourceSettings
 from connectors.kafka.source import KafkaSource
 from connectors.ports import Codec, Keeper, Position, Rewind, Start
@@ -167,6 +175,7 @@ class KafkaGroupSource(KafkaSource):
         self._subscribe()
         until = time.monotonic() + timeout
         while True:
+            finish_join(self._opened())
             fetched = super()._fetch(min(_SLICE_SECONDS, timeout))
             if self._suspicion is not None:
                 return {}
