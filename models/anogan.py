@@ -92,7 +92,12 @@ def make(generator: Params, z: jax.Array) -> jax.Array:
 
 
 def nearest(pair: Pair, rows: jax.Array, spec: AnoganSpec) -> jax.Array:
-    """``G(z*)`` [B, L] of rows [B, L]; each row's search is its own."""
+    """``G(z*)`` [B, L] of rows [B, L]."""
+    return make(pair.generator, searched(pair, rows, spec))
+
+
+def searched(pair: Pair, rows: jax.Array, spec: AnoganSpec) -> jax.Array:
+    """``z*`` [B, H] of rows [B, L]; each row's search is its own."""
     wanted = seen_features(pair.discriminator, rows)
 
     def apart(z: jax.Array) -> jax.Array:
@@ -107,7 +112,7 @@ def nearest(pair: Pair, rows: jax.Array, spec: AnoganSpec) -> jax.Array:
         return z + speed, speed
 
     zero = jnp.zeros((rows.shape[0], spec.noise), rows.dtype)
-    return make(pair.generator, jax.lax.fori_loop(0, spec.search_steps, step, (zero, zero))[0])
+    return jax.lax.fori_loop(0, spec.search_steps, step, (zero, zero))[0]
 
 
 def bounded(gradient: jax.Array) -> jax.Array:
@@ -230,7 +235,7 @@ def _judged(pair: Pair, tail: jax.Array, spec: AnoganSpec) -> tuple[jax.Array, j
 
 def score(params: Params, spec: AnoganSpec, windows: Windows) -> Scores:
     """Score windows [B, T, D]; expected is the last sample of the nearest that could be made."""
-    tail = windows.values[:, -min(spec.samples, windows.values.shape[1]) :, :]
+    tail = _tail(windows, spec)
     residual, gap = _judged(Pair(**params["pair"]), tail, spec)
     squared, contributions = weighed(
         residual, windows.mask[:, -1, :], params["precision"], params["signatures"]
@@ -240,5 +245,14 @@ def score(params: Params, spec: AnoganSpec, windows: Windows) -> Scores:
     return Scores(together, contributions, tail[:, -1, :] - residual)
 
 
-SCORER = Scorer("anogan", AnoganSpec, fit, score)
+def _tail(windows: Windows, spec: AnoganSpec) -> jax.Array:
+    return windows.values[:, -min(spec.samples, windows.values.shape[1]) :, :]
+
+
+def features(params: Params, spec: AnoganSpec, windows: Windows) -> jax.Array:
+    """The noise ``z*`` [B, H] from which G makes what is nearest to windows [B, T, D]."""
+    return searched(Pair(**params["pair"]), _tail(windows, spec).reshape(windows.values.shape[0], -1), spec)
+
+
+SCORER = Scorer("anogan", AnoganSpec, fit, score, features=features)
 """The scorer."""

@@ -71,17 +71,19 @@ class Kind(NamedTuple):
         rebuild: ``(weights, spec, values [B, T, D]) -> [B, T, D]``, without chance.
         loss: ``(weights, spec, windows, key) -> []``, what training makes small.
         scaled: ``(weights, factor) -> weights`` that rebuild ``factor`` times as much.
+        encode: ``(weights, values [B, T, D]) -> [B, code]``, the code that ``rebuild`` goes through.
     """
 
     init: Callable[[jax.Array, Any, int, int], Params]
     rebuild: Callable[[Params, Any, jax.Array], jax.Array]
     loss: Callable[[Params, Any, Windows, jax.Array], jax.Array]
     scaled: Callable[[Params, jax.Array], Params]
+    encode: Callable[[Params, jax.Array], jax.Array]
 
 
 def autoencoder(name: str, spec: type[AutoencoderSpec], kind: Kind) -> Scorer:
     """The scorer of a kind."""
-    return Scorer(name, spec, partial(fit, kind), partial(score, kind))
+    return Scorer(name, spec, partial(fit, kind), partial(score, kind), features=partial(features, kind))
 
 
 def mean_square(off: jax.Array, real: jax.Array) -> jax.Array:
@@ -207,6 +209,12 @@ def residuals_of(kind: Kind, weights: Params, spec: AutoencoderSpec, windows: Wi
 
 def _residual(kind: Kind, weights: Params, spec: AutoencoderSpec, values: jax.Array) -> jax.Array:
     return (values - kind.rebuild(weights, spec, values))[:, -1, :]
+
+
+def features(kind: Kind, params: Params, spec: AutoencoderSpec, windows: Windows) -> jax.Array:
+    """Codes [B, code] of windows [B, T, D]."""
+    del spec
+    return kind.encode(params["weights"], windows.values)
 
 
 def score(kind: Kind, params: Params, spec: AutoencoderSpec, windows: Windows) -> Scores:

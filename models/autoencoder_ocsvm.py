@@ -150,5 +150,11 @@ def _growth(params: Params, values: jax.Array) -> jax.Array:
     return jnp.sqrt(whole / jnp.maximum(jax.lax.map(without, jnp.arange(sensors)), 1e-12))
 
 
-SCORER = Scorer("autoencoder_ocsvm", AutoencoderOcsvmSpec, fit, score)
+def whitened_features(params: Params, spec: AutoencoderOcsvmSpec, windows: Windows) -> jax.Array:
+    """What the machine is given [B, F] of windows [B, T, D]."""
+    del spec
+    return _whitened(params, windows.values, windows.mask[:, -1, :])[0]
+
+
+SCORER = Scorer("autoencoder_ocsvm", AutoencoderOcsvmSpec, fit, score, features=whitened_features)
 """The scorer."""

@@ -49,13 +49,17 @@ def _half(length: int) -> int:
     return -(-length // 2)
 
 
+def encode(weights: Params, values: jax.Array) -> jax.Array:
+    """Windows [B, T, D] -> codes [B, code]."""
+    hidden = jax.nn.elu(convolve(weights["down1"], values, 2))
+    hidden = jax.nn.elu(convolve(weights["down2"], hidden, 2))
+    return dense(weights["code"], hidden.reshape(values.shape[0], -1))
+
+
 def rebuild(weights: Params, spec: ConvAutoencoderSpec, values: jax.Array) -> jax.Array:
     """Windows [B, T, D], through the code."""
     count, length, _ = values.shape
-    hidden = jax.nn.elu(convolve(weights["down1"], values, 2))
-    hidden = jax.nn.elu(convolve(weights["down2"], hidden, 2))
-    code = dense(weights["code"], hidden.reshape(count, -1))
-    hidden = jax.nn.elu(dense(weights["start"], code)).reshape(count, -1, spec.width)
+    hidden = jax.nn.elu(dense(weights["start"], encode(weights, values))).reshape(count, -1, spec.width)
     hidden = jax.nn.elu(convolve(weights["up2"], stretch(hidden, _half(length))))
     return convolve(weights["up1"], stretch(hidden, length))
 
@@ -71,6 +75,6 @@ def larger(weights: Params, factor: jax.Array) -> Params:
     return {**weights, "up1": scaled(weights["up1"], factor)}
 
 
-KIND = Kind(init, rebuild, loss, larger)
+KIND = Kind(init, rebuild, loss, larger, encode)
 SCORER = autoencoder("conv_autoencoder", ConvAutoencoderSpec, KIND)
 """The scorer."""

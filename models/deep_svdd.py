@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from models.hyperparameters import Amount, Count, Lags, Rate, Searched, Share
 from models.layers import perceptron, perceptron_layers
 from models.scorer import FitRefused, Fitted, Params, Progress, Scorer, Scores, Windows
-from models.whitening import fit_whitening, scores_of
+from models.whitening import fit_whitening, scores_of, whiten
 
 Network = Callable[[Params, jax.Array], jax.Array]
 """Phi: ``(layers, rows [N, ..]) -> [N, H]``."""
@@ -235,5 +235,11 @@ def score(params: Params, spec: DeepSvddSpec, windows: Windows) -> Scores:
     )
 
 
-SCORER = Scorer("deep_svdd", DeepSvddSpec, fit, score)
+def features(params: Params, spec: DeepSvddSpec, windows: Windows) -> jax.Array:
+    """``phi(u)`` [B, H] of windows [B, T, D]."""
+    del spec
+    return leaky_perceptron(params["ball"]["layers"], whiten(params["whitening"], windows).u)
+
+
+SCORER = Scorer("deep_svdd", DeepSvddSpec, fit, score, features=features)
 """The scorer."""

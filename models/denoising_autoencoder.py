@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from msgspec import Meta
 
 from models import dense_autoencoder
-from models.autoencoder import AutoencoderSpec, Kind, autoencoder, mean_square
+from models.autoencoder import AutoencoderSpec, autoencoder, mean_square
 from models.hyperparameters import Amount, Searched
 from models.scorer import Params, Windows
 
@@ -48,6 +48,6 @@ def loss(weights: Params, spec: DenoisingAutoencoderSpec, windows: Windows, key:
     return mean_square(dense_autoencoder.rebuild(weights, spec, shown) - windows.values, windows.mask)
 
 
-KIND = Kind(dense_autoencoder.init, dense_autoencoder.rebuild, loss, dense_autoencoder.larger)
+KIND = dense_autoencoder.KIND._replace(loss=loss)
 SCORER = autoencoder("denoising_autoencoder", DenoisingAutoencoderSpec, KIND)
 """The scorer."""

@@ -54,6 +54,6 @@ def larger(weights: Params, factor: jax.Array) -> Params:
     return {**weights, "decoder": {**layers, last: scaled(layers[last], factor)}}
 
 
-KIND = Kind(init, rebuild, loss, larger)
+KIND = Kind(init, rebuild, loss, larger, encode)
 SCORER = autoencoder("dense_autoencoder", AutoencoderSpec, KIND)
 """The scorer."""

@@ -29,7 +29,7 @@ from models.hyperparameters import Amount, Count, Lags, Rate, Searched, Share
 from models.layers import perceptron, perceptron_layers
 from models.residuals import per_sensor
 from models.scorer import FitRefused, Fitted, Params, Progress, Scorer, Scores, Windows
-from models.whitening import fit_whitening, scores_of
+from models.whitening import fit_whitening, scores_of, whiten
 
 
 @dataclass(frozen=True)
@@ -202,5 +202,11 @@ def score(params: Params, spec: GanomalySpec, windows: Windows) -> Scores:
     return scores_of(judge, params["whitening"], windows)
 
 
-SCORER = Scorer("ganomaly", GanomalySpec, fit, score)
+def features(params: Params, spec: GanomalySpec, windows: Windows) -> jax.Array:
+    """The code z [B, H] of windows [B, T, D]."""
+    del spec
+    return coded(params["generator"], whiten(params["whitening"], windows).u).z
+
+
+SCORER = Scorer("ganomaly", GanomalySpec, fit, score, features=features)
 """The scorer."""

@@ -24,6 +24,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from models.covariance import root
+from models.imputation import fill
 from models.residuals import Weighed, step_signatures, weighed_together
 
 
@@ -133,6 +135,23 @@ def judged(
             Weighed(slow.value, slow.real, slow_precision, total),
         ]
     )
+
+
+def whitened_bands(
+    innovations: Innovations, precision: jax.Array, slow_precision: jax.Array | None, weight: float
+) -> jax.Array:
+    """Both bands, whitened, side by side [B, 2D]; without a slow one the newest residual alone [B, D].
+
+    Args:
+        innovations: of windows.
+        precision: see `judged`.
+        slow_precision: see `judged`.
+        weight: see `summed`.
+    """
+    bands = [(newest(innovations), precision)]
+    if slow_precision is not None:
+        bands.append((summed(innovations, weight), slow_precision))
+    return jnp.concatenate([fill(by, band.value, band.real) @ root(by) for band, by in bands], axis=1)
 
 
 def onset_signatures(forecast: jax.Array, weight: float, length: int) -> tuple[jax.Array, jax.Array]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from models.fitting import seed_of
 from models.hyperparameters import Count, Lags, Searched
 from models.scorer import Fitted, Params, Progress, Scorer, Scores, Windows
-from models.whitening import fit_whitening, scores_of
+from models.whitening import fit_whitening, scores_of, whitened_samples
 
 
 @dataclass(frozen=True)
@@ -137,5 +137,5 @@ def score(params: Params, spec: IsolationForestSpec, windows: Windows) -> Scores
     return scores_of(partial(isolation, params["forest"]), params["whitening"], windows)
 
 
-SCORER = Scorer("isolation_forest", IsolationForestSpec, fit, score)
+SCORER = Scorer("isolation_forest", IsolationForestSpec, fit, score, features=whitened_samples)
 """The scorer."""

@@ -23,7 +23,7 @@ from models.fitting import evenly
 from models.hyperparameters import Count, Lags, Searched
 from models.kernels import as_distance, log_kernel_mean
 from models.scorer import Fitted, Params, Progress, Scorer, Scores, Windows
-from models.whitening import fit_whitening, scores_of
+from models.whitening import fit_whitening, scores_of, whitened_samples
 
 _FOLDS = 5
 
@@ -91,5 +91,5 @@ def score(params: Params, spec: KdeSpec, windows: Windows) -> Scores:
     return scores_of(judge, params["whitening"], windows)
 
 
-SCORER = Scorer("kde", KdeSpec, fit, score)
+SCORER = Scorer("kde", KdeSpec, fit, score, features=whitened_samples)
 """The scorer."""

@@ -10,7 +10,8 @@ which is batch-major in `models.lstm_training`, with the same weights.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +38,11 @@ class LstmWeights(NamedTuple):
     forecast: jax.Array
 
 
+def code(weights: LstmWeights, values: jax.Array) -> jax.Array:
+    """The encoder's state [B, H] behind the last sample of windows [B, T, D]: what the decoder rebuilds them from."""
+    return _read(weights, jnp.transpose(values, (1, 2, 0)), lambda _: None)[0].T
+
+
 def corrections(weights: LstmWeights, values: jax.Array) -> jax.Array:
     """What the network adds to the linear forecasts of a window's samples.
 
@@ -55,20 +61,28 @@ def corrections(weights: LstmWeights, values: jax.Array) -> jax.Array:
 
 
 def _corrections(weights: LstmWeights, values: jax.Array) -> jax.Array:
-    hidden, batch = weights.decoder_state.shape[1], values.shape[0]
-    ones = jnp.ones((1, batch), values.dtype)
+    before = jnp.transpose(values[:, :-1, :], (1, 2, 0))  # [T - 1, D, B]
+    added = _read(weights, before, lambda h: weights.forecast @ h)[1]  # [T - 1, D, B]
+    return jnp.pad(jnp.transpose(added, (2, 0, 1)), ((0, 0), (1, 0), (0, 0)))
+
+
+def _read(
+    weights: LstmWeights, samples: jax.Array, shown: Callable[[jax.Array], jax.Array | None]
+) -> tuple[jax.Array, Any]:
+    """The encoder over samples [T, D, B]: its last state [H, B], and what is shown of the state behind each."""
+    hidden, batch = weights.decoder_state.shape[1], samples.shape[2]
+    ones = jnp.ones((1, batch), samples.dtype)
 
     def step(
         state: tuple[jax.Array, jax.Array], sample: jax.Array
-    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array | None]:
         h, c = state
         h, c = _cell(weights.encoder @ jnp.concatenate([h, sample, ones]), c)  # [4H, B]
-        return (h, c), weights.forecast @ h  # [D, B]
+        return (h, c), shown(h)
 
-    zeros = jnp.zeros((hidden, batch), values.dtype)
-    before = jnp.transpose(values[:, :-1, :], (1, 2, 0))  # [T - 1, D, B]
-    added = jax.lax.scan(step, (zeros, zeros), before)[1]  # [T - 1, D, B]
-    return jnp.pad(jnp.transpose(added, (2, 0, 1)), ((0, 0), (1, 0), (0, 0)))
+    zeros = jnp.zeros((hidden, batch), samples.dtype)
+    (h, _), seen = jax.lax.scan(step, (zeros, zeros), samples)
+    return h, seen
 
 
 def _cell(projected: jax.Array, c: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -27,7 +27,7 @@ from models.covariance import root
 from models.hyperparameters import Amount, Count, Rate, Searched, Share
 from models.innovations import Innovations, judged, linear_forecasts, summed
 from models.innovations import innovations as innovations_of
-from models.lstm import LstmWeights, corrections
+from models.lstm import LstmWeights, code, corrections
 from models.residuals import per_sensor
 from models.scorer import Fitted, Params, Progress, Scorer, Scores, Windows, silent
 from models.var import in_chunks, slow_precision
@@ -186,4 +186,10 @@ def score(params: Params, spec: LstmAutoencoderSpec, windows: Windows) -> Scores
     return Scores(per_sensor(squared, expected.shape[1]), contributions, expected)
 
 
-SCORER = Scorer("lstm_autoencoder", LstmAutoencoderSpec, fit, score)
+def features(params: Params, spec: LstmAutoencoderSpec, windows: Windows) -> jax.Array:
+    """The code [B, H] of windows [B, T, D]."""
+    del spec
+    return code(LstmWeights(**params["weights"]), windows.values)
+
+
+SCORER = Scorer("lstm_autoencoder", LstmAutoencoderSpec, fit, score, features=features)

@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 from msgspec import Meta
 
-from models.covariance import inverse, shrunk_covariance
+from models.covariance import inverse, root, shrunk_covariance
 from models.fitting import real_tail
 from models.hyperparameters import Searched
+from models.imputation import fill
 from models.residuals import per_sensor, weighed
 from models.scorer import Fitted, Params, Progress, Scorer, Scores, Windows
 
@@ -76,4 +77,10 @@ def score(params: Params, spec: MewmaSpec, windows: Windows) -> Scores:
     return Scores(per_sensor(squared, average.shape[1]), contributions, windows.values[:, -1, :] - alone)
 
 
-SCORER = Scorer("mewma", MewmaSpec, fit, score)
+def features(params: Params, spec: MewmaSpec, windows: Windows) -> jax.Array:
+    """The average z [B, D], whitened: its mean square is the score's."""
+    average, real = _average(windows, spec.weight)
+    return fill(params["precision"], average, real) @ root(params["precision"])
+
+
+SCORER = Scorer("mewma", MewmaSpec, fit, score, features=features)

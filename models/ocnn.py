@@ -251,4 +251,10 @@ def refuse_collapse(
         )
 
 
-SCORER = Scorer("ocnn", OcnnSpec, fit, score, starts_from="lstm_autoencoder")
+def features(params: Params, spec: OcnnSpec, windows: Windows) -> jax.Array:
+    """``g(V z)`` [B, K], what y is a weighted sum of."""
+    z = closeness(_errors(params, spec, windows) / params["scale"], spec.width)
+    return ACTIVATIONS[spec.activation](z @ params["v"].T)
+
+
+SCORER = Scorer("ocnn", OcnnSpec, fit, score, starts_from="lstm_autoencoder", features=features)

@@ -23,7 +23,7 @@ from models.fitting import evenly
 from models.hyperparameters import Count, Lags, Searched, Share
 from models.kernels import as_distance, log_kernel_mean
 from models.scorer import Fitted, Params, Progress, Scorer, Scores, Windows
-from models.whitening import fit_whitening, scores_of
+from models.whitening import fit_whitening, scores_of, whitened_samples
 
 
 @dataclass(frozen=True)
@@ -101,5 +101,5 @@ def score(params: Params, spec: OcsvmSpec, windows: Windows) -> Scores:
     return scores_of(lambda rows: outside(params["machine"], rows), params["whitening"], windows)
 
 
-SCORER = Scorer("ocsvm", OcsvmSpec, fit, score)
+SCORER = Scorer("ocsvm", OcsvmSpec, fit, score, features=whitened_samples)
 """The scorer."""

@@ -12,7 +12,7 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 
-from models.covariance import as_if_all_observed, quadratic, shrunk_covariance
+from models.covariance import as_if_all_observed, quadratic, root, shrunk_covariance
 from models.fitting import real_tail
 from models.hyperparameters import Lags, Searched, Share
 from models.scorer import Fitted, Params, Progress, Scorer, Scores, Windows
@@ -91,4 +91,9 @@ def score(params: Params, spec: PcaSpec, windows: Windows) -> Scores:
     return Scores(comparable, jnp.where(observed, contributions, 0.0), expected)
 
 
-SCORER = Scorer("pca", PcaSpec, fit, score)
+def features(params: Params, spec: PcaSpec, windows: Windows) -> jax.Array:
+    """``M^1/2 x`` [B, L] of windows [B, T, D]: its squared length is the index."""
+    return _lagged(windows.values, spec.lags) @ root(params["index"])
+
+
+SCORER = Scorer("pca", PcaSpec, fit, score, features=features)

@@ -25,7 +25,7 @@ import numpy as np
 from msgspec import Meta
 
 from models import dense_autoencoder
-from models.autoencoder import AutoencoderSpec, Descent, Kind, confirmed, described, score
+from models.autoencoder import AutoencoderSpec, Descent, Kind, confirmed, described, features, score
 from models.fitting import real_tail
 from models.hyperparameters import Searched
 from models.scorer import FitRefused, Fitted, Params, Progress, Scorer, Windows
@@ -148,5 +148,11 @@ def sparse_part(
     return shortened(jnp.where(windows.mask, rest, 0.0), spec.groups, spec.penalty)
 
 
-SCORER = Scorer("robust_autoencoder", RobustAutoencoderSpec, fit, partial(score, _KIND))
+SCORER = Scorer(
+    "robust_autoencoder",
+    RobustAutoencoderSpec,
+    fit,
+    partial(score, _KIND),
+    features=partial(features, _KIND),
+)
 """The scorer."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 
 Params = Mapping[str, Any]
 """Nested mapping of names to arrays: a scorer's learnt parameters, ready for safetensors."""
@@ -79,6 +80,9 @@ class Scorer:
         score: ``score(params, spec, windows)``, pure and jittable; ``spec`` is static.
         starts_from: name of the scorer whose parameters ``fit`` also takes, as the keyword ``pretrained``, to
             spare training them again; None for most.
+        features: ``features(params, spec, windows) -> [B, F]``, what the scorer makes of a window before it judges
+            it (a code, a map, whitened residuals), for people to look at; pure, jittable and row by row, as
+            ``score``. None: see `features_of`.
     """
 
     name: str
@@ -86,6 +90,13 @@ class Scorer:
     fit: Callable[..., Fitted]
     score: Callable[[Params, Any, Windows], Scores]
     starts_from: str | None = None
+    features: Callable[[Params, Any, Windows], jax.Array] | None = None
+
+    def features_of(self, params: Params, spec: Any, windows: Windows) -> jax.Array:
+        """The scorer's features [B, F]; without its own, the roots [B, D] of what its sensors contribute."""
+        if self.features is not None:
+            return self.features(params, spec, windows)
+        return jnp.sqrt(jnp.maximum(self.score(params, spec, windows).contributions, 0.0))
 
 
 class FitRefused(ValueError):  # noqa: N818 - names what happened, as the training report does

@@ -21,7 +21,7 @@ from msgspec import Meta
 from models.covariance import inverse, shrunk, shrunk_covariance
 from models.fitting import real_tail
 from models.hyperparameters import Amount, Count, Searched
-from models.innovations import Band, Innovations, judged, linear_forecasts, summed
+from models.innovations import Band, Innovations, judged, linear_forecasts, summed, whitened_bands
 from models.innovations import innovations as innovations_of
 from models.residuals import per_sensor
 from models.scorer import FitRefused, Fitted, Params, Progress, Scorer, Scores, Windows
@@ -139,4 +139,10 @@ def score(params: Params, spec: VarSpec, windows: Windows) -> Scores:
     return Scores(per_sensor(squared, expected.shape[1]), contributions, expected)
 
 
-SCORER = Scorer("var", VarSpec, fit, score)
+def features(params: Params, spec: VarSpec, windows: Windows) -> jax.Array:
+    """The residuals that are judged, whitened [B, D]; with a memory [B, 2D]."""
+    found = innovations(params["forecast"], windows)
+    return whitened_bands(found, params["precision"], params.get("slow_precision"), spec.memory_weight)
+
+
+SCORER = Scorer("var", VarSpec, fit, score, features=features)

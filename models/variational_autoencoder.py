@@ -47,6 +47,11 @@ def init(key: jax.Array, spec: VariationalAutoencoderSpec, length: int, sensors:
     }
 
 
+def encode(weights: Params, values: jax.Array) -> jax.Array:
+    """Windows [B, T, D] -> mean codes [B, code]."""
+    return _encode(weights, values)[0]
+
+
 def _encode(weights: Params, values: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Means and log variances of the codes, each [B, code]."""
     mean, log_variance = jnp.split(perceptron(weights["encoder"], values.reshape(values.shape[0], -1)), 2, 1)
@@ -60,7 +65,7 @@ def _decode(weights: Params, code: jax.Array, shape: tuple[int, ...]) -> jax.Arr
 def rebuild(weights: Params, spec: VariationalAutoencoderSpec, values: jax.Array) -> jax.Array:
     """Windows [B, T, D], through the mean code."""
     del spec
-    return _decode(weights, _encode(weights, values)[0], values.shape)
+    return _decode(weights, encode(weights, values), values.shape)
 
 
 def loss(weights: Params, spec: VariationalAutoencoderSpec, windows: Windows, key: jax.Array) -> jax.Array:
@@ -81,6 +86,6 @@ def divergence(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
     return 0.5 * jnp.sum(mean**2 + jnp.exp(log_variance) - log_variance - 1.0, axis=1)
 
 
-KIND = Kind(init, rebuild, loss, dense_autoencoder.larger)
+KIND = Kind(init, rebuild, loss, dense_autoencoder.larger, encode)
 SCORER = autoencoder("variational_autoencoder", VariationalAutoencoderSpec, KIND)
 """The scorer."""

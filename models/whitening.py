@@ -86,6 +86,12 @@ def whiten(whitening: Params, windows: Windows) -> Whitened:
     return Whitened(as_long(u, real), real[:, -sensors:], (filled - pulled)[:, -sensors:])
 
 
+def whitened_samples(params: Params, spec: object, windows: Windows) -> jax.Array:
+    """Features u [B, L] of a scorer that keeps its whitening under this name; see `models.scorer.Scorer`."""
+    del spec
+    return whiten(params["whitening"], windows).u
+
+
 def as_long(u: jax.Array, real: jax.Array) -> jax.Array:
     """Whitened rows [B, L], as long as if all of their entries [B, L] were real."""
     distance = jnp.sum(u**2, axis=1)

@@ -13,7 +13,7 @@ import pytest
 from models import var
 from models.cross_fitting import cross_fitted, fold_forecasts
 from models.innovations import linear_forecasts
-from models.lstm import corrections
+from models.lstm import code, corrections
 from models.lstm_autoencoder import LstmAutoencoderSpec, confirmed_share, fit, past, score
 from models.lstm_network import Autoencoder, Guess, pack, unpack
 from models.lstm_training import Linear, losses, split_in_time
@@ -72,6 +72,7 @@ def test_the_flax_network_is_the_lstm_of_the_textbook():
     guess = jax.jit(network.apply)(variables, jnp.asarray(values)[None])
     np.testing.assert_allclose(guess.rebuilt[0], rebuilt, atol=1e-5)
     np.testing.assert_allclose(guess.corrections[0], corrections, atol=1e-5)
+    np.testing.assert_allclose(code(pack(variables), jnp.asarray(values)[None])[0], states[-1], atol=1e-5)
 
 
 def test_packing_and_unpacking_changes_no_bit():

@@ -107,6 +107,17 @@ def test_scores_are_finite_and_not_collapsed(trained):
     assert len(np.unique(scores.score)) > 0.9 * len(HELD_OUT.values)
 
 
+def test_features_are_finite_differ_between_windows_and_are_each_windows_own(trained):
+    shown = jax.tree.map(jnp.asarray, HELD_OUT)
+    features = jax.jit(trained.scorer.features_of, static_argnums=1)
+    found = np.asarray(features(trained.fitted.params, trained.spec, shown))
+    assert found.shape == (len(HELD_OUT.values), found.size // len(HELD_OUT.values))
+    assert np.isfinite(found).all()
+    assert len(np.unique(found.round(6), axis=0)) > 0.9 * len(found)
+    alone = features(trained.fitted.params, trained.spec, Windows(shown.values[7:8], shown.mask[7:8]))
+    np.testing.assert_allclose(alone[0], found[7], rtol=1e-3, atol=1e-4)
+
+
 def test_a_larger_fault_scores_higher(trained):
     medians = [
         float(jnp.median(trained(with_step(HELD_OUT, 1, size)).score)) for size in (0.0, 2.0, 4.0, 8.0)

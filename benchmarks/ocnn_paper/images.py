@@ -110,7 +110,12 @@ def decode(layers: Params, code: jax.Array, side: int) -> jax.Array:
 def rebuild(weights: Params, spec: Any, images: jax.Array) -> jax.Array:
     """Images [B, P, P], through the code."""
     del spec
-    return decode(weights["decoder"], encode(weights["encoder"], images), images.shape[1])
+    return decode(weights["decoder"], encode_images(weights, images), images.shape[1])
+
+
+def encode_images(weights: Params, images: jax.Array) -> jax.Array:
+    """Images [B, P, P] -> codes [B, H]."""
+    return encode(weights["encoder"], images)
 
 
 def loss(weights: Params, spec: Any, windows: Windows, key: jax.Array) -> jax.Array:
@@ -150,5 +155,5 @@ def larger(weights: Params, factor: jax.Array) -> Params:
     return {**weights, "decoder": {**weights["decoder"], "up1": scaled(weights["decoder"]["up1"], factor)}}
 
 
-KIND = Kind(init, rebuild, loss, larger)
+KIND = Kind(init, rebuild, loss, larger, encode_images)
 """The convolutional autoencoder."""

@@ -15,6 +15,8 @@ from monitor.cli.arguments import config_argument
 
     nuwatch train plant.yaml history/*.csv --report training.html
 
+    nuwatch train plant.yaml history/*.csv --report training.html --show "faults/*.csv" --labels faults.csv
+
     nuwatch train plant.yaml --from 2026-10-01T00:00:00Z --to 2026-11-01T00:00:00Z     from the topic's history
 
     Ends with exit code 1 if the history is too short for the asked nu (the threshold is then UNCALIBRATED); the
@@ -29,6 +31,20 @@ from monitor.cli.arguments import config_argument
 @click.option(
     "--report", type=click.Path(path_type=Path, dir_okay=False), help="Write a page about the training."
 )
+@click.option(
+    "--show",
+    "beside",
+    metavar="PATTERN",
+    multiple=True,
+    help="Recordings that the page shows beside the history, as a quoted pattern (repeatable); they teach nothing.",
+)
+@click.option(
+    "--labels",
+    "labels_file",
+    type=click.Path(path_type=Path, exists=True),
+    help="Intervals of faults, to colour by.",
+)
+@click.option("--label-column", metavar="NAME", help="A column of what is shown that is 1 during faults.")
 @click.option("--allow-uncalibrated", is_flag=True, help="Exit 0 even if the history is too short for nu.")
 @click.option("--json", "as_json", is_flag=True, help="Figures as JSON on stdout.")
 def command(
@@ -38,6 +54,9 @@ def command(
     end: str | None,
     only: tuple[str, ...],
     report: Path | None,
+    beside: tuple[str, ...],
+    labels_file: Path | None,
+    label_column: str | None,
     allow_uncalibrated: bool,
     as_json: bool,
 ) -> int:
@@ -47,7 +66,25 @@ def command(
     the nu-quantile of its scores, with its sample size and interval. FILES are recordings as the configuration's
     `recordings` section describes them; without FILES the section's own paths are read, or, with a Kafka source,
     the topic's history. Give it normal operation only: what it sees is what it will call normal.
-    """
-    from monitor.cli.jobs.train import train_command
 
-    return train_command(config, files, begin, end, only, report, allow_uncalibrated, as_json)
+    The page of --report also shows what each scorer makes of held-out windows before it judges them, in two
+    dimensions, coloured by time, ratio, recipe and asset. With --show, recordings that teach nothing lie beside them;
+    with labels the colours say what was a fault.
+    """
+    from monitor.cli.jobs.train import Asked, train_command
+
+    patterns = tuple(Path(pattern) for pattern in beside)
+    asked = Asked(
+        config,
+        files,
+        begin,
+        end,
+        only,
+        report,
+        patterns,
+        labels_file,
+        label_column,
+        allow_uncalibrated,
+        as_json,
+    )
+    return train_command(asked)

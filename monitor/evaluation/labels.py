@@ -48,6 +48,12 @@ class Label(IntEnum):
     ANOMALOUS = 1
 
 
+WORDS = {Label.UNKNOWN: "not labelled", Label.NORMAL: "normal", Label.ANOMALOUS: "fault"}
+"""Labels for people."""
+HELD_OUT = "held out"
+"""What a training calls windows of its history that nothing else is known of."""
+
+
 class Interval(NamedTuple):
     """A fault's time, both ends included, in ns since the epoch."""
 

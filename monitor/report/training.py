@@ -14,6 +14,7 @@ from monitor.quantities import iso_time
 from monitor.report.budget import budget_section
 from monitor.report.charts import Group, histogram, training_curve
 from monitor.report.choice import choice_section
+from monitor.report.embedding import embedding_section
 from monitor.report.markup import Markup, duration, join, number, percent, tag
 from monitor.report.page import facts, notes, page, table, tiles
 from monitor.report.realised import realised_section
@@ -23,6 +24,7 @@ from monitor.thresholds.threshold import Estimate
 if TYPE_CHECKING:  # training imports JAX, which a page needs not
     from monitor.training.budget import Budget
     from monitor.training.choice import Choice
+    from monitor.training.embedding import Embedding
     from monitor.training.trimming import Trimming
 
 _COUNTS = {
@@ -83,6 +85,7 @@ class TrainingMeta:
         budget: what came of a budget in incidents; None without one.
         realised: what became of nu in the windows that set the limit, by asset, recipe and phase.
         trimming: what of the history was left out as unlike the rest; None where nothing may be.
+        embedding: windows as the scorers see them; None where they are too few.
     """
 
     title: str
@@ -100,6 +103,7 @@ class TrainingMeta:
     budget: Budget | None = None
     realised: Sequence[Realised] = ()
     trimming: Trimming | None = None
+    embedding: Embedding | None = None
 
 
 def training_report(meta: TrainingMeta) -> str:
@@ -123,6 +127,7 @@ def training_report(meta: TrainingMeta) -> str:
         trimming_section(meta.trimming),
         choice_section(meta.choice),
         _curves(meta),
+        embedding_section(meta.embedding),
         _samples(meta),
         _sensors(meta),
     )

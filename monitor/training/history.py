@@ -84,8 +84,20 @@ def may_fit(part: NDArray[np.int8]) -> NDArray[np.bool_]:
     return (part == FIT) | (part == FIT_AFTER)
 
 
-def collect(asset_class: AssetClass, batches: Iterable[Batch]) -> Rows:
-    """Run the history through grid and checks; slots come back sorted by asset and time."""
+def collect(
+    asset_class: AssetClass, batches: Iterable[Batch], stuck_after: NDArray[np.int64] | None = None
+) -> Rows:
+    """Run recordings through grid and checks; slots come back sorted by asset and time.
+
+    Args:
+        asset_class: its settings.
+        batches: in stream order.
+        stuck_after: [C] samples without movement that make a sensor stuck, of a trained bundle; None: the recordings
+            are known-good history, and say so themselves.
+
+    Raises:
+        TrainingRefused: they have no closed slot.
+    """
     grid = Grid(asset_class)
     numbers: dict[str, int] = {}
     interned: dict[Context, int] = {}
@@ -104,7 +116,7 @@ def collect(asset_class: AssetClass, batches: Iterable[Batch]) -> Rows:
     joined: list[Any] = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
     order = np.lexsort((joined[1], joined[0]))
     slots = Slots(*(column[order] for column in joined))
-    stuck = _stuck_limits(asset_class, slots)
+    stuck = _stuck_limits(asset_class, slots) if stuck_after is None else stuck_after
     checks = SensorChecks(asset_class, stuck)
     checks.grow(len(numbers))
     return Rows(slots, list(interned), checks.step(slots).code, stuck, tuple(numbers))
@@ -173,6 +185,23 @@ def _normal(
     segments.grow(len(rows.assets))
     segment = segments.step(slots.row, slots.slot, slots.fresh)
     return Normal(np.where(usable, z, np.float32(0)).astype(np.float32), usable, weight, part, segment)
+
+
+def without_rows(rows: Rows, out: NDArray[np.bool_]) -> Rows:
+    """The rows that are not ``out`` [M]; windows start anew behind what was left out."""
+    if not out.any():
+        return rows
+    behind = np.concatenate([[False], out[:-1]])
+    slots = rows.slots._replace(fresh=rows.slots.fresh | behind)
+    columns: list[Any] = [column[~out] for column in slots]
+    return rows._replace(slots=Slots(*columns), faults=rows.faults[~out])
+
+
+def newest_rows(rows: Rows, most: int) -> Rows:
+    """The newest rows of all assets, about ``most`` of them."""
+    if len(rows.slots.slot) <= most:
+        return rows
+    return without_rows(rows, rows.slots.slot < np.partition(rows.slots.slot, -most)[-most])
 
 
 def parts_of(asset_class: AssetClass, slots: Slots) -> NDArray[np.int8]:

@@ -37,6 +37,7 @@ from monitor.training.budget import Budget, shortfall, window_period, within_rea
 from monitor.training.calibration import Calibrated, Evidence, from_folds, from_parts, runs_of
 from monitor.training.centre import centre_limits
 from monitor.training.choice import Choice, resolve
+from monitor.training.embedding import Embedding, Look, embed, unseen_text
 from monitor.training.fit import Curves, Fit, FitScorer, fit, fit_anew
 from monitor.training.history import (
     FIT,
@@ -71,6 +72,7 @@ class Trained(NamedTuple):
         realised: what became of nu in the windows that set the limit, by asset, recipe and phase.
         limit_runs: lengths of the unbroken runs that ``limit_ratios`` is made of.
         trimming: what of the history was left out as unlike the rest; None where nothing may be.
+        embedding: windows as the scorers see them; None where nobody asked, or where they are too few.
     """
 
     bundle: Bundle
@@ -85,6 +87,7 @@ class Trained(NamedTuple):
     realised: tuple[Realised, ...] = ()
     limit_runs: tuple[int, ...] = ()
     trimming: Trimming | None = None
+    embedding: Embedding | None = None
 
 
 def train(
@@ -95,6 +98,7 @@ def train(
     config_hash: str,
     progress: TrainingProgress | None = None,
     fit_scorer: FitScorer = fit_anew,
+    look: Look | None = None,
 ) -> Trained:
     """Train the bundle of one asset class.
 
@@ -105,6 +109,7 @@ def train(
         config_hash: SHA-256 of the configuration, for the manifest.
         progress: told of stages and epochs.
         fit_scorer: fits each scorer; who trains much that is alike may remember fits.
+        look: lay out windows as the scorers see them, which takes seconds; None: no.
 
     Raises:
         TrainingRefused: too little or unusable history, or a scorer that must not be used.
@@ -117,7 +122,7 @@ def train(
             told.stage("trimming")
         rows, trimming = trim(asset_class, rows)
         settled, choice = resolve(asset_class, rows, told)
-        found = _train(settled, name, rows, config_hash, told, fit_scorer)
+        found = _train(settled, name, rows, config_hash, told, fit_scorer, look)
         trained = _explained(found, choice)
         return _trimmed(trained, trimming)
     except (FitRefused, ThresholdRefused, ValueError) as error:
@@ -131,6 +136,7 @@ def _train(
     config_hash: str,
     told: TrainingProgress,
     fit_scorer: FitScorer,
+    look: Look | None,
 ) -> Trained:
     groups = groups_of(asset_class, rows)
     fit_of = _Fitting(asset_class, rows, Grouping(groups), fit_scorer)
@@ -152,6 +158,10 @@ def _train(
     fields |= {} if budget is None else {"budget": msgspec.to_builtins(budget)}
     bundle = _completed(fitted.draft, arrays, fields)
     warnings = _warnings(asset_class, rows, fitted.normal, learnt.calibrated)
+    embedding = None
+    if look is not None:
+        embedding = embed(asset_class, bundle, (rows, fitted.normal), (windows, ratios), look, told)
+        warnings += unseen_text(look, embedding)
     return Trained(
         bundle,
         overall,
@@ -163,6 +173,7 @@ def _train(
         budget=budget,
         realised=realised(_counted(asset_class, rows, windows, ratios), overall.nu),
         limit_runs=tuple(runs_of(windows)),
+        embedding=embedding,
     )
 
 

@@ -21,7 +21,7 @@ Shape letters: M slots, D scored sensors.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from msgspec import Struct
@@ -32,7 +32,7 @@ from monitor.model import Grouping, scored_columns
 from monitor.quantities import iso_time
 from monitor.settings import AssetClass
 from monitor.training.feedback import smoothed_rows
-from monitor.training.history import FIT, Rows, groups_of, scaled
+from monitor.training.history import FIT, Rows, groups_of, scaled, without_rows
 
 FENCE = 5.0
 """Spreads of the logarithm above its median: of a normal distribution 3 in 10 million lie there."""
@@ -145,7 +145,7 @@ def trim(asset_class: AssetClass, rows: Rows) -> tuple[Rows, Trimming | None]:
         capped=capped,
         stretches=stretches,
     )
-    return _without(rows, out), trimming
+    return without_rows(rows, out), trimming
 
 
 def _robust(z: Floats, usable: NDArray[np.bool_]) -> Floats:
@@ -251,13 +251,3 @@ def _stretches(
             )
         )
     return tuple(found)
-
-
-def _without(rows: Rows, out: NDArray[np.bool_]) -> Rows:
-    """The rows that stay; windows start anew behind what was left out."""
-    if not out.any():
-        return rows
-    behind = np.concatenate([[False], out[:-1]])
-    slots = rows.slots._replace(fresh=rows.slots.fresh | behind)
-    columns: list[Any] = [column[~out] for column in slots]
-    return rows._replace(slots=Slots(*columns), faults=rows.faults[~out])

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 from msgspec import Struct
@@ -26,11 +25,12 @@ from monitor.evaluation.verdicts import Verdict
 from monitor.model import Model, Scales
 from monitor.settings import AssetClass
 from monitor.thresholds.ages import Ages
-from monitor.thresholds.reranking import Reranking, shares
+from monitor.thresholds.reranking import Reranking
 from monitor.thresholds.threshold import nu_quantile, ratio
 from monitor.training.feedback import Manner, Scene, Told, combined, learn, weighted
-from monitor.training.history import FIT, Rows, TrainingRefused, as_trained, windows_of
+from monitor.training.history import Rows, TrainingRefused, newest_rows
 from monitor.training.progress import TrainingProgress
+from monitor.training.recorded import Recorded, final_ratios, recorded, weights_of
 
 _MOST = 65_536
 """Windows of the history that are looked at, at most: the newest of them."""
@@ -100,27 +100,11 @@ class Feedback(Struct, frozen=True, kw_only=True):
         return before is not None and after is not None and after < before
 
 
-class _Windows(NamedTuple):
-    """Scored windows, sorted by asset and time.
-
-    Attributes:
-        asset: [W] their assets' names.
-        end: [W] ns since the epoch.
-        age: [W] windows since smoothing restarted.
-        scene: what weights act on.
-    """
-
-    asset: NDArray[np.str_]
-    end: NDArray[np.int64]
-    age: NDArray[np.int64]
-    scene: Scene
-
-
 def apply_verdicts(
     asset_class: AssetClass,
     bundle: Bundle,
     history: Rows,
-    recorded: Rows,
+    told_of: Rows,
     used: Sequence[Verdict],
     held: Sequence[Verdict],
     *,
@@ -133,7 +117,7 @@ def apply_verdicts(
         asset_class: its settings.
         bundle: that was in force.
         history: known-good rows, such as the bundle was trained on.
-        recorded: rows that the verdicts are about.
+        told_of: rows that the verdicts are about.
         used: verdicts to learn from.
         held: verdicts to judge by.
         prior: how strongly weights are held.
@@ -148,9 +132,9 @@ def apply_verdicts(
     model = Model(bundle, asset_class)
     scales, settings = model.scales, asset_class.scoring
     told.stage("scoring history")
-    calm = _scored(asset_class, model, history, told)
+    calm = recorded(asset_class, model, newest_rows(history, _MOST * asset_class.window.stride), told)
     told.stage("scoring recordings")
-    record = _scored(asset_class, model, recorded, told)
+    record = recorded(asset_class, model, told_of, told)
     manner = Manner(settings.combine, settings.smoothing, model.nu, prior)
     places = {one: _windows(record, one) for one in (*used, *held)}
     learnt_from = [Told(places[one], one.real) for one in used if len(places[one])]
@@ -159,7 +143,7 @@ def apply_verdicts(
             "verdicts: none of them has a scored window in the recordings; hint: check times and assets"
         )
     told.stage("weighing")
-    before = _weights(model)
+    before = weights_of(model)
     good = ~_mask(calm, [_windows(calm, one) for one in (*used, *held) if one.real])
     weights = learn(_part(calm.scene, good), record.scene, learnt_from, manner, before)
     false = _mask(record, [one.windows for one in learnt_from if not one.real])
@@ -184,41 +168,12 @@ def apply_verdicts(
     return (_bundle(bundle, new, used, feedback) if learnt_from else bundle), feedback
 
 
-def _scored(asset_class: AssetClass, model: Model, rows: Rows, told: TrainingProgress) -> _Windows:
-    part = np.full(len(rows.slots.row), FIT, np.int8)
-    normal = as_trained(asset_class, rows, model.grouping, model.trajectory, part)
-    found: list[tuple[NDArray[Any], ...]] = []
-    done = 0
-    for chunk in windows_of(asset_class, rows, normal):
-        if len(chunk.closing):
-            scored = model.score(chunk.values, chunk.mask)
-            effect = model.scales.masks.effect(chunk.mask, chunk.maturity)
-            ratios = model.scales.on_scale(scored.score, chunk.maturity)
-            each = shares(scored.contributions).astype(np.float32)
-            found.append((chunk.closing, (ratios - effect.shift) / effect.stretch, each))
-        done += len(chunk.closing)
-        told.step(done, len(part), {})
-    if not found:
-        raise TrainingRefused(
-            "verdicts: got no window that can be scored, expected recordings of this asset class"
-        )
-    closing, ratios, each = (np.concatenate(column)[-_MOST:] for column in zip(*found, strict=True))
-    row, slot, segment = rows.slots.row[closing], rows.slots.slot[closing], normal.segment[closing]
-    same = (np.diff(row, prepend=-1) == 0) & (np.diff(segment, prepend=-1) == 0)
-    breaks = ~same | (np.diff(slot, prepend=0) > asset_class.window.length)
-    breaks[0] = True
-    count = np.arange(len(closing))
-    age = count - np.maximum.accumulate(np.where(breaks, count, 0)) + 1
-    names = np.asarray(rows.assets, np.str_)[row]
-    return _Windows(names, rows.slots.end[closing], age, Scene(ratios, each, breaks))
-
-
-def _windows(windows: _Windows, verdict: Verdict) -> NDArray[np.int64]:
+def _windows(windows: Recorded, verdict: Verdict) -> NDArray[np.int64]:
     inside = (windows.end >= verdict.start_ns) & (windows.end <= verdict.end_ns)
     return np.flatnonzero((windows.asset == verdict.asset) & inside)
 
 
-def _mask(windows: _Windows, places: Sequence[NDArray[np.int64]]) -> NDArray[np.bool_]:
+def _mask(windows: Recorded, places: Sequence[NDArray[np.int64]]) -> NDArray[np.bool_]:
     which = np.zeros(len(windows.end), np.bool_)
     for at in places:
         which[at] = True
@@ -231,21 +186,16 @@ def _part(scene: Scene, which: NDArray[np.bool_]) -> Scene:
     return Scene(scene.on_scale[which], scene.shares[which], (scene.breaks | gap)[which])
 
 
-def _weights(model: Model) -> Floats:
-    shape = (len(model.program.scorers), len(model.sensors))
-    return np.ones(shape) if model.scales.reranking is None else model.scales.reranking.weights
-
-
 def _recalibrated(
     model: Model,
     manner: Manner,
-    calm: tuple[_Windows, NDArray[np.bool_]],
-    false: tuple[_Windows, NDArray[np.bool_]],
+    calm: tuple[Recorded, NDArray[np.bool_]],
+    false: tuple[Recorded, NDArray[np.bool_]],
     weights: Floats,
 ) -> Scales:
     """Calibration quantiles, moved as those of normal windows move."""
     scales = model.scales
-    old = _normal_values((calm,), manner, _weights(model), scales.ages)
+    old = _normal_values((calm,), manner, weights_of(model), scales.ages)
     new = _normal_values((calm, false), manner, weights, scales.ages)
     limit = scales.final_limit + nu_quantile(new, manner.nu) - nu_quantile(old, manner.nu)
     median = scales.final_median + float(np.median(new) - np.median(old))
@@ -255,7 +205,7 @@ def _recalibrated(
             "verdicts: they leave no room between normal and the limit; hint: a larger --prior"
         )
     u_old, u_new = (
-        _normal_ratios(parts, its) for parts, its in (((calm,), _weights(model)), ((calm, false), weights))
+        _normal_ratios(parts, its) for parts, its in (((calm,), weights_of(model)), ((calm, false), weights))
     )
     return scales._replace(
         scores=tuple(_moved(known, u_old[:, s], u_new[:, s]) for s, known in enumerate(scales.scores)),
@@ -267,13 +217,13 @@ def _recalibrated(
 
 
 def _normal_values(
-    parts: Sequence[tuple[_Windows, NDArray[np.bool_]]], manner: Manner, weights: Floats, ages: Ages
+    parts: Sequence[tuple[Recorded, NDArray[np.bool_]]], manner: Manner, weights: Floats, ages: Ages
 ) -> Floats:
     every = [ages.steady(combined(w.scene, weights, manner), w.age)[which] for w, which in parts]
     return np.concatenate(every)
 
 
-def _normal_ratios(parts: Sequence[tuple[_Windows, NDArray[np.bool_]]], weights: Floats) -> Floats:
+def _normal_ratios(parts: Sequence[tuple[Recorded, NDArray[np.bool_]]], weights: Floats) -> Floats:
     return np.concatenate([weighted(w.scene, weights)[which] for w, which in parts])
 
 
@@ -284,7 +234,7 @@ def _moved(known: Floats, old: Floats, new: Floats) -> Floats:
 
 
 def _judged(
-    record: _Windows,
+    record: Recorded,
     verdicts: Sequence[tuple[NDArray[np.int64], bool]],
     scales: Scales,
     weights: Floats,
@@ -293,8 +243,7 @@ def _judged(
     seen = [(at, real) for at, real in verdicts if len(at)]
     if not seen:
         return Judged(verdicts=0, roc=None, pr=None, real_over=None, false_over=None)
-    steady = scales.ages.steady(combined(record.scene, weights, manner), record.age)
-    final = ratio(steady, scales.final_median, scales.final_limit)
+    final = final_ratios(record, scales, weights, manner)
     score = np.concatenate([final[at] for at, _ in seen])
     truth = np.concatenate([np.full(len(at), real) for at, real in seen])
     return Judged(

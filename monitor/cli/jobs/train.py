@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import msgspec
 from rich.console import Console
 
+from connectors.records import Batch
 from monitor import __version__
 from monitor.bundles import write_bundle
 from monitor.cli.bars import Bars, bars
 from monitor.cli.history import history, interval_of
+from monitor.cli.labelling import check_labels, labels_of
 from monitor.configuration import Configuration, read
+from monitor.connect import recordings
 from monitor.errors import UsageError
 from monitor.report import SensorRow, TrainingMeta, training_report
 from monitor.report.budget import budget_text
@@ -21,39 +25,70 @@ from monitor.report.choice import choice_text
 from monitor.report.trimming import trimming_text
 from monitor.settings import AssetClass
 from monitor.training import Trained, configuration_hash, train
+from monitor.training.embedding import Look
 
 
-def train_command(
-    config: Path,
-    files: tuple[Path, ...],
-    begin: str | None,
-    end: str | None,
-    only: tuple[str, ...],
-    report: Path | None,
-    allow_uncalibrated: bool,
-    as_json: bool,
-) -> int:
+class Asked(NamedTuple):
+    """The command's options."""
+
+    config: Path
+    files: tuple[Path, ...]
+    begin: str | None
+    end: str | None
+    only: tuple[str, ...]
+    report: Path | None
+    beside: tuple[Path, ...]
+    labels_file: Path | None
+    label_column: str | None
+    allow_uncalibrated: bool
+    as_json: bool
+
+
+def train_command(asked: Asked) -> int:
     """Do what `nuwatch train` says."""
-    configuration = read(config)
-    chosen = _classes(configuration, only)
-    interval = interval_of(begin, end)
+    configuration = read(asked.config)
+    chosen = _classes(configuration, asked.only)
+    interval = interval_of(asked.begin, asked.end)
+    look = _look(configuration, asked)
     trained: dict[str, Trained] = {}
     for name in chosen:
         with bars(Console(stderr=True)) as progress:
             told = Bars(progress)
-            batches = history(configuration, files, interval)
+            batches = history(configuration, asked.files, interval)
             trained[name] = train(
                 configuration.settings.asset_classes[name],
                 name,
                 batches,
-                config_hash=configuration_hash(config.read_text(encoding="utf-8")),
+                config_hash=configuration_hash(asked.config.read_text(encoding="utf-8")),
                 progress=told,
+                look=None if look is None else look._replace(beside=_of_class(look.beside, name)),
             )
             told.finish()
         write_bundle(trained[name].bundle, configuration.bundle_path(name))
-    _tell(configuration, trained, report, as_json)
+    _tell(configuration, trained, asked.report, asked.as_json)
     calibrated = all(t.estimate.enough for t in trained.values())
-    return 0 if calibrated or allow_uncalibrated else 1
+    return 0 if calibrated or asked.allow_uncalibrated else 1
+
+
+def _look(configuration: Configuration, asked: Asked) -> Look | None:
+    """What the report is to show of the scorers' insides; read before anything is trained.
+
+    Raises:
+        UsageError: something to show, and no report to show it on.
+        LabelsError: the labels cannot be read.
+    """
+    check_labels(asked.labels_file, asked.label_column)
+    if asked.report is None:
+        if asked.beside or asked.labels_file or asked.label_column:
+            raise UsageError("--show, --labels, --label-column: expected --report, whose page shows them")
+        return None
+    settings = recordings(configuration, asked.beside or asked.files)
+    labels = labels_of(configuration, settings, asked.labels_file, asked.label_column)
+    return Look(labels, list(history(configuration, asked.beside)) if asked.beside else [])
+
+
+def _of_class(batches: Sequence[Batch], name: str) -> list[Batch]:
+    return [batch for batch in batches if batch.asset_class == name]
 
 
 def _classes(configuration: Configuration, only: tuple[str, ...]) -> tuple[str, ...]:
@@ -133,6 +168,7 @@ def _meta(asset_class: AssetClass, name: str, trained: Trained) -> TrainingMeta:
         budget=trained.budget,
         realised=trained.realised,
         trimming=trained.trimming,
+        embedding=trained.embedding,
     )
 
 
