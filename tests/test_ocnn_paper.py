@@ -12,6 +12,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.neighbors import KernelDensity
+from sklearn.svm import OneClassSVM
 
 from benchmarks.ocnn_paper import classical, digits, fleet, images, mnist, networks, synthetic
 from benchmarks.ocnn_paper.__main__ import main
@@ -46,7 +47,7 @@ def test_images_have_no_mean_and_a_mean_absolute_value_of_one():
 
 
 def test_under_the_papers_protocol_what_is_learnt_is_judged_and_one_percent_is_anomalous(file):
-    whole = mnist.read(file)
+    whole = mnist.read(file, "transductive")
     trial = mnist.trial(whole, "transductive", 3, 0)
     assert trial.learn is trial.judge
     assert len(trial.learn) == 100 + 20 + 1  # five sixths of 120, all 20 of the test, and 1 % of them
@@ -57,8 +58,33 @@ def test_under_the_papers_protocol_what_is_learnt_is_judged_and_one_percent_is_a
     assert not np.array_equal(trial.learn, mnist.trial(whole, "transductive", 3, 1).learn)
 
 
+def test_pixels_are_the_same_images_unnormalised(file):
+    trial = mnist.trial(mnist.read(file, "pixels"), "pixels", 3, 0)
+    normalised = mnist.trial(mnist.read(file, "transductive"), "transductive", 3, 0)
+    rows = trial.learn - trial.learn.mean(axis=1, keepdims=True)
+    rows /= np.abs(rows).mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(
+        (rows - rows.min()) / np.ptp(rows), normalised.learn, atol=1e-5
+    )  # the same, in the same order, up to normalisation
+    with np.load(file) as parts:
+        brightest, darkest = parts["x_train"].max(), parts["x_train"].min()
+    assert not np.allclose(trial.learn, normalised.learn, atol=0.01)
+    back = trial.learn * (float(brightest) - float(darkest)) + float(darkest)
+    np.testing.assert_allclose(back, np.round(back), atol=0.01)
+    np.testing.assert_array_equal(trial.anomalous, normalised.anomalous)
+
+
+def test_where_a_tenth_is_held_back_no_anomaly_is_learnt_and_all_are_judged(file):
+    trial = mnist.trial(mnist.read(file, "held_back"), "held_back", 3, 0)
+    assert len(trial.judge) == 121
+    assert trial.learnt == len(trial.learn) == 108  # nine tenths of 121
+    np.testing.assert_array_equal(trial.learn, trial.judge[:108])
+    assert trial.anomalous.sum() == 1
+    assert not trial.anomalous[:108].any()
+
+
 def test_under_the_one_class_protocol_only_the_digit_is_learnt(file):
-    whole = mnist.read(file)
+    whole = mnist.read(file, "one_class")
     trial = mnist.trial(whole, "one_class", 3, 0)
     assert trial.learn.shape == (120, 784)
     np.testing.assert_array_equal(trial.anomalous, whole.test_digits != 3)
@@ -163,6 +189,14 @@ def test_a_network_learns_beside_others_what_it_learns_alone():
         np.testing.assert_allclose(each[1], alone[name][0], rtol=1e-3)
 
 
+def test_networks_that_judge_different_numbers_of_images_fit_into_one_fleet():
+    rows = np.asarray(RNG.random((50, 784)), np.float32)
+    trials = [mnist.Trial(rows[:30], rows[:most], np.arange(most) > 35) for most in (40, 50)]
+    ready = fleet.fleet_of(trials, 30)
+    assert ready.judge.shape == (2, 50, 28, 28)
+    np.testing.assert_array_equal(ready.judge[0, 40:].reshape(10, 784), rows[:10])
+
+
 def test_equal_bound_functions_are_compiled_once():
     assert Bound(pow, (2,)) == Bound(pow, (2,))
     assert hash(Bound(pow, (2,))) == hash(Bound(pow, (2,)))
@@ -182,6 +216,43 @@ def test_the_loss_of_ocnn_is_the_printed_one():
         assert float(task.loss(moved, features, jnp.float32(3.0))) == pytest.approx(wanted)
 
 
+def test_the_two_sided_score_is_the_distance_from_the_middle_of_what_was_learnt():
+    task = networks.Alternation(networks.OcnnSpec(hidden=1))
+    state = (networks.OneClass(Head(jnp.ones(1), jnp.ones((1, 1))), {}), None, jnp.float32(2.0))
+    learn, judge = jnp.array([[1.0], [4.0], [5.0], [99.0]]), jnp.array([[3.0], [9.0]])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "encode", lambda _, batch: batch)
+        patch.setattr(images, "settled", lambda layers, _: layers)
+        found = networks._below(task, 3, state, learn, judge)
+    np.testing.assert_allclose(found[""], [-1.0, -7.0])
+    np.testing.assert_allclose(found[networks.TWO_SIDED], [1.0, 5.0])
+
+
+def test_the_soft_boundary_begins_with_a_radius_of_zero_and_then_renews_it():
+    rows = np.asarray(RNG.random((40, 784)), np.float32)
+    ready = fleet.fleet_of([mnist.Trial(rows, rows, np.arange(40) < 4)], 40)
+    drawn = images.init(jax.random.key(0), networks.CONV, 28, 28)
+    weights = jax.tree.map(lambda weight: weight[None], drawn)
+    run = networks.Run(
+        jax.random.split(jax.random.key(0), 1), ready, lambda *_: None, lambda: weights, 0.1, True
+    )
+    seen: list[tuple[Any, bool]] = []
+
+    def watched(*given: Any) -> Any:
+        states, between = given[2], given[7:]
+        seen.append((np.asarray(states[0].radius), not between))
+        return states
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(networks, "train", watched)
+        networks.soft_svdd(run)
+    (first, without), (second, also_without) = seen
+    assert first == 0.0
+    assert without
+    assert second > 0.0
+    assert not also_without
+
+
 @pytest.mark.parametrize("activation", ["linear", "sigmoid"])
 def test_opposite_rows_have_opposite_scores_whatever_the_weights(activation):
     rows = synthetic.drawn(np.random.default_rng(1)).rows
@@ -193,9 +264,10 @@ def test_opposite_rows_have_opposite_scores_whatever_the_weights(activation):
 
 def test_neighbours_leave_the_image_itself_out_where_it_was_learnt():
     rows = np.asarray(RNG.normal(size=(30, 4)), np.float32)
-    trial = mnist.Trial(rows, rows, np.zeros(30, bool))
-    squared = ((rows[:, None] - rows[None]) ** 2).sum(axis=2)
-    wanted = np.sort(squared, axis=1)[:, 1:6].mean(axis=1)
+    learn = rows[:20]
+    trial = mnist.Trial(learn, rows, np.zeros(30, bool), 20)
+    squared = np.sort(((rows[:, None] - learn[None]) ** 2).sum(axis=2), axis=1)
+    wanted = np.r_[squared[:20, 1:6].mean(axis=1), squared[20:, :5].mean(axis=1)]
     found = classical.neighbours(classical.Asked(trial, 0.1, 0))[""]
     np.testing.assert_allclose(found, wanted, rtol=1e-4)
 
@@ -213,6 +285,22 @@ def test_the_density_and_its_bandwidth_are_those_of_scikit_learn():
     search = GridSearchCV(KernelDensity(), {"bandwidth": list(widths)}, cv=folds).fit(rows)
     assert classical.best_bandwidth(squared, 3, widths) == search.best_params_["bandwidth"]
     assert KFold(5).get_n_splits() == len(folds)
+
+
+def test_the_coded_machine_is_the_best_of_its_widths_by_labels_of_a_tenth():
+    centre, ring = RNG.normal(scale=0.5, size=(200, 2)), RNG.normal(size=(20, 2))
+    ring *= 4.0 / np.linalg.norm(ring, axis=1, keepdims=True)
+    rows = np.concatenate([centre, ring]).astype(np.float32)
+    wrong = np.arange(220) >= 200
+    some = classical._tenth_of_both(wrong, 3)
+    assert len(some) == 22
+    assert wrong[some].sum() == 2
+    asked = classical.Asked(mnist.Trial(rows, rows, wrong, 220), 0.01, 3)
+    machines = [OneClassSVM(nu=0.1, gamma=2.0**-power).fit(rows) for power in range(10, 0, -1)]
+    scores = [-machine.decision_function(rows) for machine in machines]
+    reached = [roc_auc_score(wrong[some], each[some]) for each in scores]
+    found = classical.ocsvm_as_coded(asked)[""]
+    np.testing.assert_allclose(found, scores[int(np.argmax(reached))], rtol=1e-6)
 
 
 def test_results_outlive_a_run_that_was_killed_in_the_middle_of_a_line(tmp_path):
@@ -233,6 +321,14 @@ def test_tables_show_mean_and_spread_over_seeds():
     table = markdown(results)
     # means over the digits: 80 and 75; their standard deviation is 5 / sqrt(2)
     assert "| `kde` | 85.0 ± 7.1 | 70.0 ± 0.0 | 77.50 ± 3.54 | 2 | 86.93 |" in table
+
+
+def test_a_seed_of_fewer_digits_counts_in_their_cells_but_not_in_the_mean():
+    results = [
+        Result("mnist", "one_class", "kde", normal, seed, auc, 1.0)
+        for normal, seed, auc in ((0, 0, 0.9), (1, 0, 0.7), (1, 1, 0.5))
+    ]
+    assert "| `kde` | 90.0 | 60.0 ± 14.1 | 80.00 | 1 |" in markdown(results)
 
 
 def test_the_command_keeps_its_results_and_does_not_repeat_them(file, tmp_path, capsys):

@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--experiment", nargs="+", choices=("synthetic", "mnist"), default=["synthetic", "mnist"])
     add("--protocol", nargs="+", choices=mnist.PROTOCOLS, default=["one_class", "transductive"])
-    add("--methods", nargs="+", choices=digits.METHODS, default=digits.METHODS, help="of MNIST")
+    add("--methods", nargs="+", choices=digits.METHODS, default=digits.DEFAULT, help="of MNIST")
     add("--classes", nargs="+", type=int, choices=mnist.DIGITS, default=mnist.DIGITS, help="normal digits")
     add("--seeds", type=int, default=10, metavar="N", help="seeds 0 to N - 1 (10)")
     add("--together", type=int, default=1, metavar="N", help="seeds trained at once (1); 3 on a large GPU")

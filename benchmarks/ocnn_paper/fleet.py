@@ -33,7 +33,7 @@ class Fleet(NamedTuple):
     Attributes:
         learn: [K, M, 28, 28].
         counts: [K], so many of them are the network's own; the rest repeats them.
-        judge: [K, J, 28, 28].
+        judge: [K, J, 28, 28], repeated likewise.
         least: the smallest of ``counts``, at most `EPOCH`: what an epoch draws of each, and what is passed over whole
             where all networks need the same number.
     """
@@ -75,7 +75,8 @@ def fleet_of(trials: Sequence[Trial], most: int = MOST) -> Fleet:
     learn = jnp.asarray(np.stack([_repeated(each.learn, most) for each in trials]))
     if same:
         return Fleet(learn, jnp.asarray(counts), learn, min(*counts, EPOCH))
-    judge = jnp.asarray(np.stack([each.judge.reshape(-1, SIDE, SIDE) for each in trials]))
+    judged = max(len(each.judge) for each in trials)
+    judge = jnp.asarray(np.stack([_repeated(each.judge, judged) for each in trials]))
     return Fleet(learn, jnp.asarray(counts), judge, min(*counts, EPOCH))
 
 

@@ -69,14 +69,20 @@ Method = Callable[[Run], Scores]
 
 RELATIVE: Final = "_relative"
 """The score of an autoencoder by the share that is not rebuilt: normalised, images of thin strokes are bright."""
+TWO_SIDED: Final = "_two_sided"
+"""The score of OC-NN by the distance from its middle."""
 
 # -- autoencoders -------------------------------------------------------------------------------------------------
 
 CONV: Final = ImageSpec(epochs=10)
+LONG: Final = ImageSpec(epochs=150)
+"""As many epochs as the paper's code begins with."""
 SMALL: Final = ImageSpec(code=12)
 DENSE: Final = AutoencoderSpec(
     code=16, width=256, epochs=20, batch=100, learning_rate=0.003, weight_decay=0.000001
 )
+WIDE: Final = replace(DENSE, code=32, width=1024, epochs=100, learning_rate=0.001)
+"""Enough weights and epochs to learn its images by heart, as the paper's network has."""
 ROBUST: Final = RobustAutoencoderSpec(**{**vars(CONV), "penalty": 2.0, "warm_up": 4})
 
 
@@ -95,9 +101,19 @@ def small_autoencoder(run: Run) -> Scores:
     return _rest(images.KIND, SMALL, _settled(_descended(run, images.KIND, SMALL), run.fleet), run.fleet)
 
 
+def long_autoencoder(run: Run) -> Scores:
+    """The same for longer."""
+    return _rest(images.KIND, LONG, _settled(_descended(run, images.KIND, LONG), run.fleet), run.fleet)
+
+
 def plain_autoencoder(run: Run) -> Scores:
     """The scorer `dense_autoencoder`'s network."""
     return _rest(dense_autoencoder.KIND, DENSE, _descended(run, dense_autoencoder.KIND, DENSE), run.fleet)
+
+
+def wide_autoencoder(run: Run) -> Scores:
+    """The same with more weights, for longer."""
+    return _rest(dense_autoencoder.KIND, WIDE, _descended(run, dense_autoencoder.KIND, WIDE), run.fleet)
 
 
 def robust_autoencoder(run: Run) -> Scores:
@@ -177,6 +193,9 @@ def _next(keys: Keys) -> Keys:
 # -- Deep SVDD ----------------------------------------------------------------------------------------------------
 
 SVDD: Final = DeepSvddSpec(code=CONV.code, epochs=10, batch=100, learning_rate=0.001, weight_decay=0.000001)
+SOFT: Final = replace(SVDD, objective="soft_boundary")
+WARM_UP: Final = 5
+"""Epochs with a radius of 0, after which it is the quantile, as in the authors' code."""
 _CODED_R: Final = 0.1
 _CODED_NU: Final = 0.2
 
@@ -216,7 +235,12 @@ def svdd_from_scratch(run: Run) -> Scores:
 
 def soft_svdd(run: Run) -> Scores:
     """Soft boundary."""
-    return _svdd(run, AnnealedSvdd, replace(SVDD, objective="soft_boundary", nu=run.nu))
+    return _svdd(run, AnnealedSvdd, replace(SOFT, nu=run.nu))
+
+
+def soft_svdd_tenth(run: Run) -> Scores:
+    """Soft boundary with the larger nu of Ruff et al. 2018."""
+    return _svdd(run, AnnealedSvdd, replace(SOFT, nu=0.1))
 
 
 def ocnn_as_coded(run: Run) -> Scores:
@@ -229,12 +253,18 @@ def _svdd(run: Run, kind: type[AnnealedSvdd], spec: DeepSvddSpec) -> Scores:
     first = Bound(_first_ball, (run.fleet.least, spec.nu))
     balls = each(first, run.pretrained()["encoder"], run.fleet.learn)
     task = kind(spec, images.encode, run.steps(spec.epochs, spec.batch))
-    states = each(Bound(kind.start, (task,)), balls)
-    between = None
-    if spec.objective == "soft_boundary":
-        between = Bound(_new_radius, (run.fleet.least, spec.nu))
-    length = run.length(spec.epochs, spec.batch)
-    states = train(run.keys, task, states, run.fleet.learn, run.fleet, length, run.tell, between)
+    states, learn = each(Bound(kind.start, (task,)), balls), run.fleet.learn
+    if spec.objective == "one_class":
+        length = run.length(spec.epochs, spec.batch)
+        states = train(run.keys, task, states, learn, run.fleet, length, run.tell)
+    else:
+        states = (states[0]._replace(radius=jnp.zeros_like(states[0].radius)), states[1])
+        warm = run.length(WARM_UP, spec.batch)
+        states = train(run.keys, task, states, learn, run.fleet, warm, run.tell)
+        new_radius = Bound(_new_radius, (run.fleet.least, spec.nu))
+        states, _ = each(new_radius, states, learn)
+        rest = run.length(spec.epochs - WARM_UP, spec.batch)
+        states = train(_next(run.keys), task, states, learn, run.fleet, rest, run.tell, new_radius)
     return {"": each(Bound(_distances), states[0], run.fleet.learn, run.fleet.judge)}
 
 
@@ -352,7 +382,7 @@ def _ocnn(run: Run, spec: OcnnSpec) -> Scores:
     states, _ = each(new_r, states, run.fleet.learn)
     length = run.length(task.spec.epochs, task.spec.batch)
     states = train(run.keys, task, states, run.fleet.learn, run.fleet, length, run.tell, new_r)
-    return {"": each(Bound(_below, (task,)), states, run.fleet.learn, run.fleet.judge)}
+    return each(Bound(_below, (task, run.fleet.least)), states, run.fleet.learn, run.fleet.judge)
 
 
 def _new_r(task: Alternation, count: int, state: Any, learn: jax.Array) -> Any:
@@ -360,8 +390,10 @@ def _new_r(task: Alternation, count: int, state: Any, learn: jax.Array) -> Any:
     return (state[0], state[1], theorem1_r(y, task.spec.nu)), learn
 
 
-def _below(task: Alternation, state: Any, learn: jax.Array, judge: jax.Array) -> jax.Array:
-    return state[2] - _responses(task, state[0], learn, judge)
+def _below(task: Alternation, count: int, state: Any, learn: jax.Array, judge: jax.Array) -> Scores:
+    """How far below r [J]; and how far from the learnt images' median, on either side, which OC-NN does not look at."""
+    y, middle = (_responses(task, state[0], learn, rows) for rows in (judge, learn[:count]))
+    return {"": state[2] - y, TWO_SIDED: jnp.abs(y - jnp.median(middle))}
 
 
 def _responses(task: Alternation, moved: OneClass, learn: jax.Array, rows: jax.Array) -> jax.Array:
@@ -406,7 +438,10 @@ METHODS: Final[Mapping[str, Method]] = {
     "ocnn_as_coded": ocnn_as_coded,
     "anogan": ano_gan,
     "dense_autoencoder": plain_autoencoder,
+    "conv_autoencoder_long": long_autoencoder,
     "conv_autoencoder_12": small_autoencoder,
+    "dense_autoencoder_wide": wide_autoencoder,
+    "deep_svdd_soft_tenth": soft_svdd_tenth,
     "deep_svdd_scratch": svdd_from_scratch,
     "ocnn_sigmoid": ocnn_sigmoid,
     "ocnn_frozen": ocnn_frozen,
