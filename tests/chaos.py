@@ -380,6 +380,10 @@ class Rig(Pair):
         rows: readings per asset.
         seed: of the stream and of everything that is done to the daemon; printed, so that a failure can be repeated.
         state: the `state` section's other settings.
+
+    Attributes:
+        chance: what is done to the daemon.
+        values: [rows, SENSORS] by asset, to be changed before they are fed.
     """
 
     def __init__(
@@ -387,7 +391,7 @@ class Rig(Pair):
     ) -> None:
         print(f"chaos: seed {seed}, {rows} rows of {len(ASSETS)} assets")
         self.chance = random.Random(seed)
-        self._values = readings(rows, seed)
+        self.values = readings(rows, seed)
         self._rows, self._fed = rows, 0
         text = configuration_text(SENSORS, LENGTH, "{pca: {}, var: {}}", EXTRA)
         often = f", interval: 100ms, retry: 1s{state}"
@@ -406,13 +410,18 @@ class Rig(Pair):
         assert life.end(signal.SIGTERM) == 0
         return took
 
-    def feed(self, rows: int) -> None:
-        """The next so many readings of every asset, one of a hundred broken."""
-        last = min(self._rows, self._fed + rows)
+    def feed(self, rows: int, *, as_time_went: bool = False) -> None:
+        """The next so many readings of every asset, one of a hundred broken.
+
+        Args:
+            rows: of every asset.
+            as_time_went: with the broker's times one second a row apart, the last one now; else all are of now.
+        """
+        first, last = self._fed, min(self._rows, self._fed + rows)
         sensors = list(trained().asset_class.sensors)
         records: list[tuple[bytes | None, bytes | None, int]] = []
-        for row in range(self._fed, last):
-            for number, (asset, values) in enumerate(self._values.items()):
+        for row in range(first, last):
+            for number, (asset, values) in enumerate(self.values.items()):
                 body = {
                     "asset": asset,
                     "ts": iso_time(START + row * SECOND),
@@ -421,8 +430,10 @@ class Rig(Pair):
                 raw = b"{" if (row * len(ASSETS) + number) % 101 == 100 else msgspec.json.encode(body)
                 records.append((asset.encode(), raw, number % PARTITIONS))
         self._fed = last
+        now, last_row = int(time.time() * 1000), self._rows - 1
+        times = [now - 1000 * (last_row - row) for row in range(first, last) for _ in self.values]
         if records:
-            produce(self.broker.bootstrap, self.sensors, records)
+            produce(self.broker.bootstrap, self.sensors, records, timestamps_ms=times if as_time_went else ())
 
     def decide(self) -> None:
         """A decision about one asset of every partition, whatever stands there."""

@@ -5,6 +5,7 @@ Short here, in full by `make chaos`; what is promised and what was measured is i
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -16,13 +17,16 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from monitor.durable.database import NAME
 from tests.broker import Broker
-from tests.chaos import DRAIN_S, FOREVER, Life, Rig
+from tests.chaos import ASSETS, DRAIN_S, FOREVER, SENSORS, Life, Rig
 from tests.chaos_daemon import POINTS
+from tests.kafka_reader import everything
+from tests.worlds import autoregressive
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
 
@@ -188,6 +192,69 @@ def test_damaged_state_is_set_aside_and_rebuilt_and_no_window_is_missing(
     plant.check_offsets()
     assert plant.positions() == plant.ends()
     assert all(plant.positions()[p] > at for p, at in stood.items())
+
+
+POLLED = 25
+"""The rig's `max_poll_records`."""
+
+
+def events(plant: Rig, channel: str) -> list[dict[str, Any]]:
+    """Everything that a topic of CloudEvents holds, in order; what the daemon says of itself is left out."""
+    found = everything(plant.broker.bootstrap, plant.disturbed.topics[channel])
+    bodies = [json.loads(record.value) for record in found]
+    return [body for body in bodies if body["data"].get("kind") != "MONITOR_HEALTH"]
+
+
+def test_a_rebuild_takes_open_incidents_and_limits_from_the_topics_and_says_what_is_rebuilt(
+    rig: MakeRig,
+) -> None:
+    """An anomaly has been open since long before the stretch that is folded again; then it ends."""
+    plant = rig(320)
+    values = plant.values[ASSETS[0]]
+    values[:] = autoregressive(7, len(values), SENSORS, 0.5)
+    values[30:280, 1] += 8.0
+    plant.feed(240, as_time_went=True)
+    plant.finish()
+    stood, told = plant.positions(), events(plant, "alerts")
+    versions = {
+        e["subject"]: e["data"]["version"] for e in events(plant, "thresholds") if "version" in e["data"]
+    }
+    assert versions, "no limit has moved"
+    (plant.disturbed.state / NAME).write_bytes(b"\x00" * 5000)
+
+    plant.feed(80, as_time_went=True)
+    plant.finish()
+    assert "state_damaged_rebuilding" in plant.disturbed.log
+    assert plant.positions() == plant.ends()
+    plant.finish(plant.whole)
+    whole = {(asset, end) for asset, end, _ in plant.whole.ledger()}
+    ledger = plant.disturbed.ledger()
+    assert {(asset, end) for asset, end, _ in ledger} == whole
+    assert len(whole) < len(ledger) < len(whole) * 240 / 160, (
+        "the stretch was folded again, and no more than it"
+    )
+
+    alerts = events(plant, "alerts")
+    later = alerts[len(told) :]
+    behind = [
+        (bool(e.get("nuwatchrebuilt")), int(e["nuwatchoffset"]) - stood[e["nuwatchpartition"]]) for e in later
+    ]
+    flagged = [far for yes, far in behind if yes]
+    assert flagged
+    assert max(flagged) < POLLED, "of the stretch, and of the poll in which it ends"
+    assert all(far >= 0 for yes, far in behind if not yes)
+    assert not any(e.get("nuwatchrebuilt") for e in told)
+
+    mine = [e for e in alerts if (e["subject"], e["data"]["kind"]) == (ASSETS[0], "ANOMALY")]
+    (opened,) = {e["data"]["incident_id"] for e in mine}
+    assert [int(e["sequence"]) for e in mine] == list(range(1, len(mine) + 1))
+    assert mine[-1]["data"]["event"] == "CLEARED"
+    assert {e["data"]["incident_id"] for e in told if e in mine} == {opened}
+    later_versions = [
+        (e["subject"], e["data"]["score"]["threshold_version"]) for e in later if e["data"].get("score")
+    ]
+    assert any(asset in versions for asset, _ in later_versions)
+    assert [pair for pair in later_versions if pair[1] < versions.get(pair[0], 0)] == []
 
 
 class Mounts:
