@@ -509,6 +509,42 @@ def test_a_configuration_does_not_act_on_what_a_life_before_may_have_published_w
     assert answers(sink.records) == [("APPLIED", 0, "configuration")]
 
 
+def test_a_configuration_that_still_waits_is_not_forgotten_over_a_crash(
+    trained: World, stream: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon has done with the command while its partition, which repeats, does not stand under it yet."""
+    monkeypatch.setattr("tests.test_control.MemorySource", Appended)
+    monkeypatch.setattr(Appended, "size", 5 * CUT)
+    sink, topic = MemorySink(), MemoryCommandTopic()
+    running = Daemon(trained, stream, tmp_path, sink, topic)
+    for poll in range(1, 6):
+        running.engine.step(0.0)
+        if poll == 2:
+            running.engine.snapshot()
+    running.engine.close()
+    before = set(plain(sink.records))
+    topic.values += [configuration()]
+    again = Daemon(trained, stream, tmp_path, sink, topic)
+    again.engine.step(0.0)
+    again.carry_out()
+    again.engine.step(0.0)
+    again.engine.snapshot()
+    assert again.control.heard(0) == Heard("memory", 0, 1)
+    heard = again.checkpoint.restore(0).marker.heard  # type: ignore[union-attr]
+    assert heard == Heard("memory", 0, 0), "whoever holds it next has to do it still"
+    again.engine.close()
+    third = Daemon(trained, stream, tmp_path, sink, topic)
+    third.engine.step(0.0)
+    third.carry_out()
+    third.engine.snapshot()
+    third.finish()
+    assert [entry.position for entry in journal(tmp_path)] == [0, 5 * CUT]
+    bodies = dict(plain(sink.records))
+    assert before <= set(bodies.items()), "nothing is gone"
+    assert set(bodies.items()) == set(plain(sink.records)), "nothing has two bodies"
+    assert answers(sink.records) == [("APPLIED", 0, "configuration")]
+
+
 def test_a_later_word_of_the_file_stays_over_a_restart(trained: World, stream: Batch, tmp_path: Path) -> None:
     """SIGHUP after a command: the newest word counts."""
     sink, topic = MemorySink(), MemoryCommandTopic()

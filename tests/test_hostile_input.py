@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from connectors.codec import Codec
 from connectors.records import Reason
+from monitor.alerting.short_form import size_of
 from tests.disturbances import DISTURBANCES, ROWS, Counted, Disturbance, clean, encoded
 from tests.fuzz import FindingError, check_decoded, check_fold, check_round, records_of, seeds
 from tests.hostile import ASSETS, Ran, good_records, hostile_world, ran
@@ -42,6 +43,7 @@ def test_good_records_among_bad_ones_are_scored_as_if_alone(trained: World) -> N
     small = [p.value for p in PAYLOADS if len(p.value or b"") < trained.settings.max_event - 10_000]
     assert Counter(letter.value for letter in among.letters) >= Counter(small)
     assert len(among.letters) == len(PAYLOADS)
+    assert max(map(size_of, among.letters)) <= trained.settings.max_event
 
 
 CALM = autoregressive(83, ROWS, 3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -182,6 +182,34 @@ def test_a_change_acts_from_one_place_on_also_after_a_crash_and_in_a_replay(
         journalled=Journalled(before.change, lambda change: known[change.id], {0: 0}),
     )
     assert alerts(done.records) == alerts(sink.records)
+
+
+def test_a_crash_between_the_journal_of_a_change_and_its_snapshot_repeats_nothing_under_it(
+    trained: World, stream: Batch, tmp_path: Path
+) -> None:
+    """What came before was made durable first: a restart, which has the new file, goes on where the change acts."""
+
+    class Crash(BaseException):
+        pass
+
+    class Crashing(SqliteCheckpoint):
+        def journal(self, partition: int, entries: Sequence[Entry]) -> None:
+            super().journal(partition, entries)
+            if any(b"realert: 10s" in entry.content for entry in entries):
+                raise Crash
+
+    sink, place = MemorySink(), 4 * CUT
+    before, after = generation(trained, OLD, "old"), generation(trained, NEW, "new")
+    running = engine(MemorySource([stream], cuts=(CUT,)), Crashing(tmp_path, sink), before)
+    for _ in range(4):
+        running.step(0.0)
+    with pytest.raises(Crash):
+        running.adopt(after)
+    running.close()
+    finish(engine(MemorySource([stream], cuts=(CUT,)), SqliteCheckpoint(tmp_path, sink), after))
+    named = configurations(sink.records)
+    assert {name for at, name in named if at < place} == {"old"}
+    assert {name for at, name in named if at >= place} == {"new"}
 
 
 def test_an_incident_that_is_open_at_a_change_goes_on_under_the_same_bundle(
