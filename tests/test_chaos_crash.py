@@ -22,11 +22,12 @@ from typing import Any
 import pytest
 
 from monitor.durable.database import NAME
+from monitor.warm_up import warm_up_ns
 from tests.broker import Broker
-from tests.chaos import ASSETS, DRAIN_S, FOREVER, SENSORS, Life, Rig
+from tests.chaos import ASSETS, DRAIN_S, FOREVER, LENGTH, SENSORS, Life, Rig, trained
 from tests.chaos_daemon import POINTS
 from tests.kafka_reader import everything
-from tests.worlds import autoregressive
+from tests.worlds import SECOND, autoregressive
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
 
@@ -230,9 +231,8 @@ def test_a_rebuild_takes_open_incidents_and_limits_from_the_topics_and_says_what
     whole = {(asset, end) for asset, end, _ in plant.whole.ledger()}
     ledger = plant.disturbed.ledger()
     assert {(asset, end) for asset, end, _ in ledger} == whole
-    assert len(whole) < len(ledger) < len(whole) * 240 / 160, (
-        "the stretch was folded again, and no more than it"
-    )
+    again = (len(ledger) - len(whole)) / len(ASSETS)
+    assert again == pytest.approx(warm_up_ns(trained().settings) / SECOND, abs=LENGTH), "seconds folded again"
 
     alerts = events(plant, "alerts")
     later = alerts[len(told) :]
