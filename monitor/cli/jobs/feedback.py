@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import click
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from monitor.bundles import read_bundle, write_bundle
@@ -16,7 +18,7 @@ from monitor.cli.jobs.models import alone
 from monitor.configuration import Configuration, read
 from monitor.connect import layout_of
 from monitor.evaluation.verdicts import held_out, read_verdicts
-from monitor.model import check_fit
+from monitor.model import Model, check_fit
 from monitor.report.feedback import feedback_text
 from monitor.training.history import Rows, collect
 from monitor.training.verdicts import apply_verdicts
@@ -48,7 +50,8 @@ def feedback_command(asked: Asked) -> int:
     with bars(Console(stderr=True)) as progress:
         told = Bars(progress)
         told.stage("reading")
-        rows = _rows(whole, name, asked.histories), _rows(whole, name, asked.files)
+        stuck_after = Model(bundle, asset_class).stuck_slots
+        rows = _rows(whole, name, asked.histories, None), _rows(whole, name, asked.files, stuck_after)
         new, found = apply_verdicts(asset_class, bundle, *rows, used, held, prior=asked.prior, told=told)
         told.finish()
     if asked.as_json:
@@ -67,8 +70,12 @@ def feedback_command(asked: Asked) -> int:
     return 0
 
 
-def _rows(configuration: Configuration, name: str, files: tuple[Path, ...]) -> Rows:
-    batches = history(configuration, files)
-    return collect(
-        configuration.settings.asset_classes[name], (batch for batch in batches if batch.asset_class == name)
-    )
+def _rows(
+    configuration: Configuration,
+    name: str,
+    files: tuple[Path, ...],
+    stuck_after: NDArray[np.int64] | None,
+) -> Rows:
+    """The asset class's rows; those that verdicts are about are checked for stuck sensors as they were live."""
+    batches = (batch for batch in history(configuration, files) if batch.asset_class == name)
+    return collect(configuration.settings.asset_classes[name], batches, stuck_after)
