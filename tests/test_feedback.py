@@ -323,3 +323,22 @@ def test_a_few_verdicts_on_real_runs_rank_the_other_runs_better(
     after = read_bundle(skab / "bundles/valve")
     assert after.id != before.id
     assert after.fields["verdicts"]["from"] == before.id
+
+
+def test_a_time_that_is_called_both_real_and_false_is_refused_whatever_lies_between(tmp_path: Path) -> None:
+    path = tmp_path / "verdicts.csv"
+    rows = [
+        "a,2026-07-01T00:00:00Z,2026-07-01T05:00:00Z,real",
+        "a,2026-07-01T01:00:00Z,2026-07-01T02:00:00Z,real",
+    ]
+    apart = [
+        *rows,
+        "a,2026-07-01T06:00:00Z,2026-07-01T07:00:00Z,false",
+        "b,2026-07-01T03:00:00Z,2026-07-01T04:00:00Z,false",
+    ]
+    path.write_text("\n".join(["asset,start,end,label", *apart]))
+    assert len(read_verdicts(path)) == 4
+    both = [*rows, "a,2026-07-01T03:00:00Z,2026-07-01T04:00:00Z,false"]
+    path.write_text("\n".join(["asset,start,end,label", *both]))
+    with pytest.raises(LabelsError, match="one word for a time"):
+        read_verdicts(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from monitor.cli.jobs.models import Asked, compared, snippet
+from models.registry import get_scorer, register
+from monitor.cli.jobs.models import Asked, compare_command, compared, snippet
 from monitor.configuration import parse
 from monitor.errors import UsageError
 from monitor.evaluation.detection import detection
@@ -215,3 +217,17 @@ def test_a_window_that_was_not_scored_counts_as_normal_and_a_fault_without_three
     assert (found.unscored, found.undetected, found.delay_s) == (1, 1, None)
     # normal .1 .2 | .1, anomalous 0 2 2: the unscored one is below all normal ones
     assert found.roc == pytest.approx(6 / 9)
+
+
+def test_a_foreign_scorer_that_breaks_is_told_of_and_only_if_none_is_left_the_command_fails(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> object:
+        raise TypeError("their defect")
+
+    register(dataclasses.replace(get_scorer("pca"), name="their_broken_one", fit=broken), listed=False)
+    assert compare_command(asked_of(folder, "good.csv", scorers=("their_broken_one", "mewma"))) == 0
+    text = capsys.readouterr().out
+    assert "their_broken_one: cannot be used: it failed with TypeError: their defect" in text
+    assert "mewma" in text
+    assert compare_command(asked_of(folder, "good.csv", scorers=("their_broken_one",))) == 1

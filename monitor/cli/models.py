@@ -83,7 +83,7 @@ def compare(
     tests: tuple[str, ...],
     learn: float,
     as_json: bool,
-) -> None:
+) -> int:
     """Train scorers side by side and say what each sees, and what it costs.
 
     FILES are recordings as the configuration's `recordings` section describes them. Each scorer is fitted to the first
@@ -95,6 +95,8 @@ def compare(
 
     --tune draws settings from the ranges of the configuration page and keeps what sees more planted faults. It reads no
     label. The same data, configuration and seed give the same settings.
+
+    A scorer that cannot be used says why and the others go on; the exit code is 1 only if none is left.
     """
     from monitor.cli.jobs.models import Asked, compare_command
 
@@ -111,7 +113,7 @@ def compare(
         learn,
         as_json,
     )
-    compare_command(asked)
+    return compare_command(asked)
 
 
 @command.command(

@@ -54,7 +54,25 @@ def read_verdicts(path: Path, times: TimeLayout | None = None) -> list[Verdict]:
             if asset == EVERY_ASSET:
                 raise LabelsError(f"verdicts {path}: got every asset ({EVERY_ASSET}), expected one")
             found.append(Verdict(asset, one.start_ns, one.end_ns, one.name == REAL))
-    return sorted(found)
+    found.sort()
+    _refuse_contradictions(path, found)
+    return found
+
+
+def _refuse_contradictions(path: Path, verdicts: list[Verdict]) -> None:
+    """Refuse a time of an asset that is called both; verdicts are in order.
+
+    Raises:
+        LabelsError: there is one.
+    """
+    latest: dict[tuple[str, bool], Verdict] = {}
+    for one in verdicts:
+        other = latest.get((one.asset, not one.real))
+        if other is not None and one.start_ns <= other.end_ns:
+            raise LabelsError(f"verdicts {path}: {other.text} and {one.text}: expected one word for a time")
+        mine = latest.get((one.asset, one.real))
+        if mine is None or one.end_ns > mine.end_ns:
+            latest[one.asset, one.real] = one
 
 
 def held_out(verdicts: list[Verdict], share: float, seed: int) -> tuple[list[Verdict], list[Verdict]]:

@@ -21,7 +21,9 @@ def feedback_text(found: Feedback) -> Iterator[str]:
     if found.held_out:
         yield from _row("held out", found.held_before, found.held_after)
     if not found.weights:
-        yield "  nothing has changed"
+        yield (
+            "  no weight has changed" if found.limit_before != found.limit_after else "  nothing has changed"
+        )
     for one in found.weights[:_SHOWN]:
         yield f"  {one.sensor} in {one.scorer} counts {one.weight:.2f}"
     if len(found.weights) > _SHOWN:

@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct, structs
 
-from models.registry import BrokenScorerError
+from models.registry import BrokenScorerError, built_in_names
 from models.scorer import FitRefused
 from monitor.evaluation.detection import Detection
 from monitor.settings import AssetClass
@@ -131,6 +131,10 @@ def _contestant(
         compared.add(one.scorer, result.scores, cost, result.fit_seconds, result.window_us)
     except (FitRefused, ThresholdRefused, BrokenScorerError, ValueError) as refused:
         return structs.replace(one, refused=str(refused))
+    except Exception as error:
+        if one.scorer in built_in_names():  # ours: a defect, that must be seen
+            raise
+        return structs.replace(one, refused=f"it failed with {type(error).__name__}: {error}")
     files = with_scorer(ground.draft, result.trained).to_files()
     size = sum(len(content) for content in files.values())
     return structs.replace(one, quality=compared.candidates[one.scorer], bundle_bytes=size)

@@ -56,8 +56,8 @@ class Asked(NamedTuple):
     as_json: bool
 
 
-def compare_command(asked: Asked) -> None:
-    """Do what `nuwatch models compare` says."""
+def compare_command(asked: Asked) -> int:
+    """Do what `nuwatch models compare` says; 1 where no scorer can be used."""
     name, found = compared(asked)
     if asked.as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
@@ -65,6 +65,7 @@ def compare_command(asked: Asked) -> None:
         click.echo("\n".join(contest_text(found)))
     if asked.settings is not None:
         _write(asked.settings, snippet(name, found))
+    return 0 if any(one.quality is not None for one in found.contestants) else 1
 
 
 def compared(asked: Asked) -> tuple[str, Contest]:
