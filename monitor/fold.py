@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from connectors.records import Batch, Context, Lost, Quality
 from monitor.alerting.incidents import Episode, Incidents, Kind
+from monitor.attribution import Attribution
 from monitor.event_time.checks import Fault, SensorChecks, untrusted
 from monitor.event_time.grid import Grid, Slots
 from monitor.event_time.history import History, Ready
@@ -71,7 +72,10 @@ class Fold:
         self.silences = SilenceWatch(asset_class.time.silence)
         self.losses = LossWatch()
         self.segments = Segments()
-        self.smoother = Smoother(asset_class.scoring.smoothing, asset_class.window.length, len(model.columns))
+        self.smoother = Smoother(asset_class.scoring.smoothing, asset_class.window.length)
+        self.attribution = Attribution(
+            model.scales.usual, asset_class.scoring.smoothing, asset_class.window.length
+        )
         self.excursions = Excursions(asset_class.window.length, len(model.columns))
         self.adaptation = Adaptation(
             model.program.scorers,
@@ -106,6 +110,7 @@ class Fold:
             "losses": self.losses,
             "segments": self.segments,
             "smoother": self.smoother,
+            "attribution": self.attribution,
             "excursions": self.excursions,
             "declarations": self.declarations,
             "adaptation": self.adaptation,
@@ -250,7 +255,7 @@ class Fold:
             for band in (rated.expected, rated.low, rated.high):
                 band[kept] += centre[kept]
         value, rated.masked[kept] = ready.values[kept, -1], ~ready.mask[kept, -1]
-        away = np.square((value - rated.expected[kept]) / rated.sigma[kept], dtype=np.float64)
+        away = (value - rated.expected[kept]).astype(np.float64) / rated.sigma[kept]
         rated.away[kept] = np.where(rated.masked[kept], 0.0, away)
         rated.outside[kept] = ~rated.masked[kept] & ((value < rated.low[kept]) | (value > rated.high[kept]))
         on_scale = model.scales.on_scale(scored.score[finite], ready.maturity[kept])
@@ -370,9 +375,16 @@ class Fold:
         scored, its = windows[yes], rows[yes]
         ratios = adaptation.scorer_ratios(its, rated.on_scale[scored])
         combined = adaptation.combine(ratios)
-        parts = _parts(rated.contributions[scored], rated.away[scored], ratios, combined)
-        smooth = self.smoother.step(its, slot[yes], segment[yes], combined, parts)
-        rated.share[scored] = self.smoother.shares(its)
+        smooth = self.smoother.step(its, slot[yes], segment[yes], combined)
+        rated.share[scored] = self.attribution.step(
+            its,
+            slot[yes],
+            segment[yes],
+            rated.contributions[scored],
+            ratios,
+            combined,
+            rated.away[scored],
+        )
         rated.left[scored] = self.excursions.step(
             its,
             end[yes],
@@ -474,26 +486,3 @@ class Fold:
 def _off_centre(done: Pass) -> NDArray[np.bool_]:
     """Slots [M] at which a sensor is away from its centre, or has just come back to it."""
     return done.centres.turned | done.centres.away.any(axis=1)
-
-
-def _parts(
-    contributions: NDArray[np.float32],
-    away: NDArray[np.float64],
-    ratios: NDArray[np.float64],
-    combined: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """What each sensor adds [n, D] to the smoothed ratio's explanation; none below 0.
-
-    Its share of the window, weighted by how far the window lies above one limit below the median: a fault that grows
-    stands in the shares before it stands in the ratio, and averaging over more than the worst windows cancels what
-    chance puts there. Weighted by the ratio alone, the few windows that raise an alert would name its sensors by
-    themselves.
-
-    By the contributions of the scorer with the largest ratio, weighted by how far each sensor is from what the trusted
-    ones let one expect: with several sensors at fault a contribution, which corrects one sensor alone, also falls on
-    sensors that are as they should be.
-    """
-    leading = contributions[np.arange(len(ratios)), np.argmax(ratios, axis=1)] * (1.0 + away)
-    total = leading.sum(axis=1, keepdims=True)
-    share = np.divide(leading, total, out=np.zeros_like(leading), where=total > 0)
-    return share * np.maximum(1.0 + combined, 0.0)[:, None]

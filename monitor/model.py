@@ -47,6 +47,7 @@ class Scales(NamedTuple):
             is compared with `final_median` and `final_limit`.
         masks: what masked sensors do to each scorer's ratios; it is taken back from `on_scale`'s ratios
             before they are combined.
+        usual: [S, D] > 0, mean contributions in normal operation.
         reranking: what verdicts have left; None without any.
     """
 
@@ -61,6 +62,7 @@ class Scales(NamedTuple):
     rank_tau: float
     ages: Ages
     masks: Masks
+    usual: NDArray[np.float64]
     reranking: Reranking | None = None
 
     def on_scale(self, scores: NDArray[np.floating[Any]], maturity: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -102,6 +104,7 @@ class Scales(NamedTuple):
             "mask_profile": self.masks.profile,
             "mask_shift": self.masks.shift,
             "mask_stretch": self.masks.stretch,
+            "usual": self.usual,
             **({} if self.reranking is None else {"verdict_weights": self.reranking.weights}),
         } | {f"scores_{s}": scores for s, scores in enumerate(self.scores)}
 
@@ -121,6 +124,9 @@ class Scales(NamedTuple):
             rank_tau=rank_tau,
             ages=Ages(arrays["age_median"], arrays["age_limit"]),
             masks=Masks(arrays["mask_profile"], arrays["mask_shift"], arrays["mask_stretch"]),
+            usual=arrays.get(
+                "usual", np.ones_like(arrays["mask_shift"])
+            ),  # [S, D]; earlier bundles have none
             reranking=Reranking(arrays["verdict_weights"]) if "verdict_weights" in arrays else None,
         )
 

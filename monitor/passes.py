@@ -42,7 +42,7 @@ class Rated(NamedTuple):
         high: [W, D] upper end.
         sigma: [W, D] one standard deviation of normal around the expected value.
         outside: [W, D] bool, an observed sensor is outside its normal band.
-        away: [W, D] squared distance from expected, in standard deviations; 0 where masked.
+        away: [W, D] distance from expected, in standard deviations; 0 where masked.
         masked: [W, D] bool, a sensor is not observed at the window's end.
         left: [W, D] since when each sensor has been outside its normal band, ns since the epoch; `INSIDE` where it
             has not.

@@ -14,8 +14,11 @@ import msgspec
 
 from monitor.errors import ConfigurationError
 
-LAYOUT = 2
-"""1: class, checksum, state, without a number. 2: the number in front of them."""
+LAYOUT = 3
+"""1: class, checksum, state, without a number. 2: the number in front of them. 3: what sensors share in the ratio is a
+stage of its own, `attribution`, no longer in the smoother's row."""
+_SMOOTHER = 32
+"""Bytes of a smoother's row: value, slot, segment, age. Up to layout 2 the shares of D sensors stood behind them."""
 
 
 class Row(msgspec.Struct, frozen=True, array_like=True):
@@ -68,5 +71,16 @@ def _numbered(parts: list[Any]) -> list[Any]:
     return [2, *parts]
 
 
-_STEPS: Mapping[int, Callable[[list[Any]], list[Any]]] = {1: _numbered}
+def _attribution_apart(parts: list[Any]) -> list[Any]:
+    row = msgspec.convert(parts, Row)
+    if zlib.crc32(row.state) != row.checksum:
+        return [3, *parts[1:]]  # the reader will say so
+    stages = msgspec.msgpack.decode(row.state, type=dict[str, bytes])
+    smoother, shares = stages["smoother"][:_SMOOTHER], stages["smoother"][_SMOOTHER:]
+    of_its_own = smoother[8:24] + shares + bytes(len(shares))  # slot, segment, shares; nothing is off yet
+    state = msgspec.msgpack.encode(stages | {"smoother": smoother, "attribution": of_its_own})
+    return [3, row.asset_class, zlib.crc32(state), state]
+
+
+_STEPS: Mapping[int, Callable[[list[Any]], list[Any]]] = {1: _numbered, 2: _attribution_apart}
 """From each layout to the next."""

@@ -188,24 +188,25 @@ def _share(yes: Any) -> float:
 def setups(only: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
     """Every registered scorer alone, and the default combination."""
     every: dict[str, dict[str, Any]] = {name: {name: {}} for name in scorer_names()}
-    every["default"] = dict(Scoring().scorers)
+    every["default"] = dict(Scoring().named)
     return {name: scorers for name, scorers in every.items() if not only or name in only}
 
 
 class Task(NamedTuple):
-    """One configuration: its scorers, the folder of the data sets, the seed of the faults."""
+    """One configuration: its scorers, the folder of the data sets, the seeds of the faults."""
 
     name: str
     scorers: dict[str, Any]
     folder: Path
-    seed: int
+    seeds: tuple[int, ...]
     quick: bool
 
 
 def judge(task: Task) -> dict[str, Figures]:
     """Train one configuration, plant all faults, and see who is named."""
     training, test = normal_runs(task.folder)
-    cases = faults(len(test), test.shape[1], task.seed)[:: _QUICK if task.quick else 1]
+    drawn = [fault for seed in task.seeds for fault in faults(len(test), test.shape[1], seed)]
+    cases = drawn[:: _QUICK if task.quick else 1]
     monitor = monitor_of(task.scorers, training[:_TRAINING_RUNS])
     return summary(named(monitor, cases, test, training.std(axis=(0, 1))))
 
@@ -218,7 +219,7 @@ def attribution(request: Request) -> Section:
     """
     folder = data_folder("tep", request.data).parent
     tasks = [
-        Task(name, scorers, folder, request.seeds[0], request.quick)
+        Task(name, scorers, folder, tuple(request.seeds), request.quick)
         for name, scorers in setups(request.scorers).items()
     ]
     request.teller.stage("attribution", len(tasks))
@@ -233,8 +234,8 @@ def attribution(request: Request) -> Section:
         tuple(bar for name, by_case in found.items() for bar in _bars(name, by_case["all"])),
         found,
         (
-            f"TEP, trained on {_TRAINING_RUNS} of the independent normal runs; one fault per case and sensor, "
-            "planted in the test runs",
+            f"TEP, trained on {_TRAINING_RUNS} of the independent normal runs; one fault per case, sensor and seed "
+            f"({len(request.seeds)}), planted in the test runs",
         ),
     )
 

@@ -21,10 +21,9 @@ class Smoother:
     Args:
         weight: of the newest value, in (0, 1]; 1 is no smoothing.
         length: samples of a window: a longer pause between scored windows restarts the average.
-        parts: D, the sensors that share in the value; 0 where nobody asks for shares.
     """
 
-    def __init__(self, weight: float, length: int, parts: int = 0) -> None:
+    def __init__(self, weight: float, length: int) -> None:
         self._weight = weight
         self._length = length
         self._table = Table(
@@ -33,7 +32,6 @@ class Smoother:
                 ("slot", np.int64, ()),
                 ("segment", np.int64, ()),
                 ("age", np.int64, ()),
-                ("parts", np.float64, (parts,)),
             ],
             {"slot": _NEVER, "segment": _NEVER},
         )
@@ -56,7 +54,6 @@ class Smoother:
         slot: NDArray[np.int64],
         segment: NDArray[np.int64],
         value: NDArray[np.float64],
-        parts: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64]:
         """One scored window of each of n distinct assets.
 
@@ -65,8 +62,6 @@ class Smoother:
             slot: [n] the windows' last slots.
             segment: [n] the slots at which the windows' segments began.
             value: [n] combined ratios.
-            parts: [n, D] what each sensor has in them; averaged alike, so that the smoothed ratio is explained by
-                what made it, not by the last window alone.
 
         Returns:
             [n] smoothed ratios.
@@ -78,20 +73,11 @@ class Smoother:
         smoothed = self._weight * value + (1.0 - self._weight) * before
         table["value"][rows], table["slot"][rows], table["segment"][rows] = smoothed, slot, segment
         table["age"][rows] = np.where(restart, 0, table["age"][rows]) + 1
-        if parts is not None:
-            past = np.where(restart[:, None], 0.0, table["parts"][rows])
-            table["parts"][rows] = self._weight * parts + (1.0 - self._weight) * past
         return smoothed
 
     def ages(self, rows: NDArray[np.int32]) -> NDArray[np.int64]:
         """Windows [n] since the average restarted, 1 for the first."""
         return self._table["age"][rows]
-
-    def shares(self, rows: NDArray[np.int32]) -> NDArray[np.float64]:
-        """Each sensor's share [n, D] in the smoothed ratio, summing to 1; 0 where nothing stands out."""
-        parts = self._table["parts"][rows]
-        total = parts.sum(axis=1, keepdims=True)
-        return np.divide(parts, total, out=np.zeros_like(parts), where=total > 0)
 
 
 class Segments:

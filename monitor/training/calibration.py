@@ -28,7 +28,7 @@ from monitor.thresholds.threshold import (
 )
 from monitor.training.budget import Budget, Calm, converted, judged
 from monitor.training.history import least_maturity
-from monitor.training.masking import Missing, Study, masks_of
+from monitor.training.masking import Missing, Study, masks_of, usual_of
 from monitor.training.scores import Scored
 
 _MAX_KEPT = 65_536
@@ -170,7 +170,9 @@ def _with_masks(asset_class: AssetClass, scales: Scales, scored: Scored, evidenc
     """The scales with the effects of masks, in units of these windows' ratios."""
     ratios = scales.on_scale(scored.score, scored.maturity)
     nu, length = asset_class.calibration.nu, asset_class.window.length
-    return scales._replace(masks=masks_of(evidence.studies, length, ratios, nu))
+    return scales._replace(
+        masks=masks_of(evidence.studies, length, ratios, nu), usual=usual_of(evidence.studies)
+    )
 
 
 def _on_scale(scales: Scales, scored: Scored, evidence: Evidence) -> NDArray[np.float64]:
@@ -183,8 +185,10 @@ def _scorer_scales(asset_class: AssetClass, scored: Scored) -> Scales:
     """Scales that know the scorers' medians and limits only."""
     maturity = _maturity_classes(asset_class, scored)
     median, limits = _scorer_limits(asset_class.calibration.nu, scored, maturity)
-    none = Masks.without_effect(len(median), 1, 1)
-    return Scales(maturity, median, limits, (), 0.0, 1.0, np.zeros(0), 1.0, 1.0, Ages.of_no_effect(), none)
+    none, usual = Masks.without_effect(len(median), 1, 1), np.ones((len(median), 1))
+    return Scales(
+        maturity, median, limits, (), 0.0, 1.0, np.zeros(0), 1.0, 1.0, Ages.of_no_effect(), none, usual
+    )
 
 
 def smoothed(

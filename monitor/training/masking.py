@@ -24,6 +24,7 @@ _HIGHEST = 0.95
 _BEYOND = 12
 """Spreads are compared at the limit's quantile, but not above this one, nor with fewer windows beyond it: there they
 would scatter."""
+_LEAST_USUAL = 0.3
 _PROFILED = 6
 """Sensors whose masks tell the profile over a window's samples."""
 
@@ -35,11 +36,15 @@ class Study(NamedTuple):
         plain: [n, S].
         masked: [D, n, S], each sensor masked throughout.
         newest: [J, n, S] mean distance from the plain score with a sensor's newest 1, 2, 4, ..., T samples masked.
+        contributions: [n, S, D] of the plain scores.
+        observed: [n, D] bool, the sensor's newest sample is real.
     """
 
     plain: Floats
     masked: Floats
     newest: Floats
+    contributions: NDArray[np.float32]
+    observed: NDArray[np.bool_]
 
 
 def study(
@@ -57,7 +62,8 @@ def study(
     """
     values, mask = _some_windows(asset_class, rows, normal, part, share)
     sensors = values.shape[2]
-    plain = _scores(program, values, mask)
+    whole = program(values, mask)
+    plain = whole.score.astype(np.float64)
     masked = [_scores(program, values, _without(mask, d, values.shape[1])) for d in range(sensors)]
     spans = _spans(values.shape[1])
     few = np.unique(np.linspace(0, sensors - 1, min(_PROFILED, sensors)).round().astype(int)).tolist()
@@ -65,7 +71,7 @@ def study(
         np.mean([np.abs(_scores(program, values, _without(mask, d, span)) - plain) for d in few], axis=0)
         for span in spans
     ]
-    return Study(plain, np.stack(masked), np.stack(newest))
+    return Study(plain, np.stack(masked), np.stack(newest), whole.contributions, mask[:, -1])
 
 
 class Missing:
@@ -115,6 +121,19 @@ def masks_of(studies: list[Study], length: int, ratios: Floats, nu: float) -> Ma
     unit = _two_points(ratios, level)[1]
     shift = (low - middle) / spread * unit
     return Masks(_profile(studies, length), shift.T, np.maximum(wide / spread, 0.05).T)
+
+
+def usual_of(studies: list[Study]) -> Floats:
+    """Mean contributions [S, D] in normal operation, of windows in which the sensor is real.
+
+    None is less than `_LEAST_USUAL` of the scorer's median one: who never contributed is not the first to blame.
+    """
+    contributions = np.concatenate([one.contributions for one in studies]).astype(np.float64)
+    real = np.concatenate([one.observed for one in studies])[:, None, :]
+    mean = np.sum(contributions, axis=0, where=real) / np.maximum(real.sum(axis=0), 1)
+    middle = np.median(mean, axis=1, keepdims=True)
+    middle = np.where(middle > 0.0, middle, mean.mean(axis=1, keepdims=True))
+    return np.maximum(mean, np.where(middle > 0.0, _LEAST_USUAL * middle, 1.0))
 
 
 def _profile(studies: list[Study], length: int) -> Floats:
