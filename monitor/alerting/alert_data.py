@@ -82,8 +82,8 @@ class Contribution(Data, frozen=True):
     Attributes:
         sensor: its name.
         unit: its UCUM code.
-        share: in the score, 0 to 1: the leading scorer's contributions, smoothed like the ratio, and weighted by how
-            far each sensor is from what is expected of it.
+        share: in the score, 0 to 1: the leading scorer's contributions, relative to what is usual for the sensor,
+            smoothed like the ratio, and weighted by how far the sensor is from what is expected of it.
         observed: its value at the window's end; null where masked.
         expected: what it should show there, given the sensors that can be trusted; its own value has no part in it.
         sigma: observed less expected, in standard deviations of normal.
