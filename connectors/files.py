@@ -31,7 +31,17 @@ from connectors.mapping import (
 )
 from connectors.ports import Position, Rewind, Start
 from connectors.problem import Problem, clipped
-from connectors.records import NO_CONTEXT, Batch, Input, Layout, Polled, RawRecord, Rejected, TimeLayout
+from connectors.records import (
+    NO_CONTEXT,
+    Batch,
+    Input,
+    Layout,
+    Polled,
+    Queue,
+    RawRecord,
+    Rejected,
+    TimeLayout,
+)
 from connectors.rows import Assembly, first_position, rows_of, spread
 from connectors.tables import (
     Chunk,
@@ -86,6 +96,7 @@ class FilesSource:
         self.held = (0,)
         self.trouble: str | None = None
         self.reconnections = 0
+        self.queues: tuple[Queue, ...] = ()
 
     def open(self, position: Position, start: Start) -> None:
         """Find the files and position before the first row; what is wrong with columns shows here."""

@@ -8,7 +8,7 @@ from itertools import chain, repeat
 
 from connectors.codec import Codec
 from connectors.ports import Position, Rewind, Start
-from connectors.records import Batch, Channel, Input, Layout, OutRecord, Polled, RawRecord
+from connectors.records import Batch, Channel, Input, Layout, OutRecord, Polled, Queue, RawRecord
 from connectors.rows import numbered, rows_from, rows_of
 
 
@@ -41,6 +41,7 @@ class MemorySource:
         self.held = tuple(sorted({record.partition for record in self._records})) or (0,)
         self.trouble: str | None = None
         self.reconnections = 0
+        self.queues: tuple[Queue, ...] = ()
         self.committed: dict[int, int] = {}
         self._rewound: dict[int, int] = {}
 
@@ -202,6 +203,7 @@ class MemoryCommandTopic:
     def __init__(self, values: Iterable[bytes] = (), incarnation: str = "memory") -> None:
         self.values = list(values)
         self.trouble: str | None = None
+        self.queue = Queue("commands", 0, 0)
         self._incarnation = incarnation
         self._next = 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
-from connectors.records import Channel, Decoded, Input, OutRecord, Polled, RawRecord
+from connectors.records import Channel, Decoded, Input, OutRecord, Polled, Queue, RawRecord
 
 Start = Literal["earliest", "latest"] | int
 """Where to begin a partition without a stored position: an end, or an event time in epoch ns."""
@@ -108,6 +108,11 @@ class Source(Protocol):
     @property
     def reconnections(self) -> int:
         """How often a connection that had stopped bringing records was replaced."""
+        ...
+
+    @property
+    def queues(self) -> tuple[Queue, ...]:
+        """What has been fetched and not been polled."""
         ...
 
     def close(self) -> None:
@@ -228,6 +233,11 @@ class CommandTopic(Protocol):
     @property
     def trouble(self) -> str | None:
         """What stands in the way of reading just now, for a person; None while reading goes on."""
+        ...
+
+    @property
+    def queue(self) -> Queue:
+        """What has been read and not been polled."""
         ...
 
     def close(self) -> None:

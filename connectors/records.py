@@ -37,7 +37,22 @@ class Reason(StrEnum):
     TIME_RANGE = "TIME_RANGE"
     FUTURE_TIME = "FUTURE_TIME"
     LATE = "LATE"
+    CROWDED = "CROWDED"
     CORRUPT = "CORRUPT"
+
+
+class Queue(NamedTuple):
+    """What waits somewhere between the outside and the loop, in bytes.
+
+    Attributes:
+        name: bounded: a metric's label.
+        size: of what waits now.
+        limit: of what may wait.
+    """
+
+    name: str
+    size: int
+    limit: int
 
 
 class RawRecord(NamedTuple):

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 import numpy as np
 
-from connectors.records import Batch, OutRecord, Polled
+from connectors.records import Batch, OutRecord, Polled, Queue
 from monitor.checkpoint import Entry, Heard
 from monitor.errors import StateError
 from monitor.generation import CONFIGURATION, Change
@@ -83,6 +83,11 @@ class Control(Protocol):
         """Read on; what is to be published of commands that were refused."""
         ...
 
+    @property
+    def queues(self) -> tuple[Queue, ...]:
+        """What has been read of the topic and not been taken."""
+        ...
+
 
 class NoControl:
     """There is no control topic."""
@@ -98,6 +103,11 @@ class NoControl:
         del partition
 
     def answers(self) -> Sequence[OutRecord]:
+        """See `Control`."""
+        return ()
+
+    @property
+    def queues(self) -> tuple[Queue, ...]:
         """See `Control`."""
         return ()
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from connectors.ports import CommandTopic
-from connectors.records import OutRecord, RawRecord, Reason
+from connectors.records import OutRecord, Queue, RawRecord, Reason
 from monitor.alerting.alerts import MONITOR, Answer, Origin, answer_event
 from monitor.alerting.dead_letters import dead_letter
 from monitor.checkpoint import Heard
@@ -160,6 +160,11 @@ class ControlTopic:
         elif heard.incarnation != self._incarnation:
             heard = Heard(self._incarnation, 0, 0)
         self._held[partition] = heard
+
+    @property
+    def queues(self) -> tuple[Queue, ...]:
+        """See `monitor.commands.Control`."""
+        return (self._topic.queue,)
 
     def forget(self, partitions: Collection[int]) -> None:
         """See `monitor.commands.Control`."""

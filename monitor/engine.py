@@ -9,7 +9,7 @@ import msgspec
 
 from connectors.errors import SinkError
 from connectors.ports import Rewind, Source, Start
-from connectors.records import Channel, Lost, OutRecord, Polled, first_position
+from connectors.records import Channel, Lost, OutRecord, Polled, Queue, first_position
 from monitor.activity import Activity, Stage
 from monitor.alerting.short_form import size_of
 from monitor.checkpoint import Checkpoint, Damaged, Heard, Marker, Restored
@@ -209,6 +209,11 @@ class Engine:
     def exhausted(self) -> bool:
         """True when nothing will ever come again."""
         return self._source.exhausted
+
+    @property
+    def queues(self) -> tuple[Queue, ...]:
+        """What waits between the outside and the next step."""
+        return (*self._source.queues, *self._control.queues)
 
     @property
     def outbox(self) -> Outbox:

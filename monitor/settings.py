@@ -69,6 +69,7 @@ class EventTime(Section, frozen=True):
         max_future: a reading further ahead than this is held until three in a row agree.
         silence: a longer gap between two accepted readings is a DATA_GAP.
         late: what happens to a reading behind a closed slot, besides being counted.
+        slot_rows: rows of one asset that wait for one slot to close, at most; more are dead letters, CROWDED.
     """
 
     lateness: Duration = _s("5s")
@@ -76,6 +77,7 @@ class EventTime(Section, frozen=True):
     max_future: Duration = _s("1h")
     silence: Duration = _s("5min")
     late: Literal["dead_letter", "count"] = "dead_letter"
+    slot_rows: int = 100_000
 
 
 class Window(Section, frozen=True):

@@ -24,6 +24,7 @@ class Standing(NamedTuple):
         drift: [A] uint8, codes of `monitor.thresholds.adaptation.State`.
         open: open incidents by kind; silences are told, not held, and are not among them.
         pending_bytes: readings that wait for their slots to close.
+        most_pending_bytes: that can.
     """
 
     asset_class: str
@@ -34,6 +35,7 @@ class Standing(NamedTuple):
     drift: NDArray[np.uint8]
     open: Counter[Kind]
     pending_bytes: int
+    most_pending_bytes: int
 
 
 def standing_of(fold: Fold) -> Standing:
@@ -51,4 +53,5 @@ def standing_of(fold: Fold) -> Standing:
         fold.adaptation.states(rows),
         counts,
         fold.grid.pending_bytes,
+        fold.grid.most_pending_bytes(len(fold.names)),
     )

@@ -52,9 +52,12 @@ class ReferenceAsset:
     slots: list[Slot] = field(default_factory=list)
     late: list[Row] = field(default_factory=list)
     future: list[Row] = field(default_factory=list)
+    crowded: list[Row] = field(default_factory=list)
     silences: list[tuple[int, int]] = field(default_factory=list)
     counts: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(("FUTURE_TIME", "HELD", "LATE", "DUPLICATE", "CONFLICT"), 0)
+        default_factory=lambda: dict.fromkeys(
+            ("FUTURE_TIME", "HELD", "LATE", "CROWDED", "DUPLICATE", "CONFLICT"), 0
+        )
     )
 
     def __post_init__(self) -> None:
@@ -104,7 +107,12 @@ class ReferenceAsset:
             self.counts["LATE"] += 1
             self.late.append(row)
             return
-        self.open.setdefault(slot, []).append(row)
+        rows = self.open.setdefault(slot, [])
+        if len(rows) < self.settings.time.slot_rows:
+            rows.append(row)
+        else:  # its time is believed all the same
+            self.counts["CROWDED"] += 1
+            self.crowded.append(row)
         for column, quality in enumerate(row.quality):
             if quality != Quality.ABSENT:
                 self.newest[column] = max(self.newest.get(column, row.time), row.time)

@@ -15,6 +15,7 @@ from connectors.errors import SinkError, SourceError
 from connectors.kafka import KafkaCommandTopic, KafkaSinkSettings, send_command
 from connectors.memory import MemoryCommandTopic
 from connectors.ports import CommandTopic
+from connectors.records import Queue
 from monitor.training import configuration_hash
 from tests.broker import AnyBroker, Broker, delete_topic, produce
 from tests.chaos import Launcher, Rig
@@ -83,6 +84,41 @@ def test_a_command_topic_is_read_from_its_beginning_by_everyone(
     assert read(again, 3) == [b"one", b"two", b"three"]
     again.close()
     again.close()
+
+
+def test_what_waits_of_a_command_topic_is_told_in_bytes_with_its_bound(
+    kafka_broker: AnyBroker, new_topic: Callable[..., str]
+) -> None:
+    name = new_topic()
+    for value in (b"one", b"three"):
+        send_command(settings(kafka_broker), name, b"key", value)
+    topic = KafkaCommandTopic(settings(kafka_broker), name)
+    topic.open()
+    until = time.monotonic() + 30
+    while topic.queue.size < 14 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert topic.queue == Queue("commands", 14, 16 * 2**20)
+    assert [record.value for record in topic.poll()] == [b"one", b"three"]
+    assert topic.queue.size == 0
+    topic.close()
+
+
+def test_a_large_command_stops_the_reading_ahead_until_it_is_taken(
+    kafka_broker: AnyBroker, new_topic: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.kafka.control._MOST_BYTES", 1000)
+    name, large = new_topic(), b"x" * 1500
+    topic = KafkaCommandTopic(settings(kafka_broker), name)
+    topic.open()
+    send_command(settings(kafka_broker), name, b"", large)
+    until = time.monotonic() + 30
+    while not topic.queue.size and time.monotonic() < until:
+        time.sleep(0.05)
+    send_command(settings(kafka_broker), name, b"", b"later")
+    time.sleep(1.0)
+    assert topic.queue.size == 1500
+    assert read(topic, 2) == [large, b"later"]
+    topic.close()
 
 
 def test_a_command_topic_with_several_partitions_or_none_is_refused_by_reader_and_writer(

@@ -26,14 +26,18 @@ def duration(seconds: float) -> Duration:
 
 def asset_class(sensors: dict[str, Sensor] | None = None, length: int = 4, **changes: Any) -> AssetClass:
     time = {"lateness": 2, "max_age": 3, "max_future": 60, "silence": 20} | {
-        name: value for name, value in changes.items() if name != "fresh_window" and name != "late"
+        name: value for name, value in changes.items() if name not in ("fresh_window", "late", "slot_rows")
     }
     durations = {name: duration(value) for name, value in time.items()}
     return AssetClass(
         assets=("a*",),
         sampling=duration(1),
         sensors=sensors or {"x": Sensor(unit="Cel"), "y": Sensor(unit="bar")},
-        time=EventTime(**durations, late=changes.get("late", "dead_letter")),
+        time=EventTime(
+            **durations,
+            late=changes.get("late", "dead_letter"),
+            slot_rows=changes.get("slot_rows", 1000),
+        ),
         window=Window(length=length),
         batches=Batches(fresh_window=changes.get("fresh_window", "batch")),
     )
@@ -124,11 +128,12 @@ def reference_slots(asset: ReferenceAsset) -> list[tuple[Any, ...]]:
     cuts=st.lists(st.integers(0, 40), max_size=12),
     snapshots=st.sets(st.integers(0, 12)),
     fresh_window=st.sampled_from(["batch", "phase", "never"]),
+    slot_rows=st.sampled_from([1, 2, 3, 1000]),
 )
 def test_any_cut_interleaving_and_restore_equals_the_naive_reference_bit_for_bit(
-    stream: list[tuple[int, Row]], cuts: list[int], snapshots: set[int], fresh_window: str
+    stream: list[tuple[int, Row]], cuts: list[int], snapshots: set[int], fresh_window: str, slot_rows: int
 ) -> None:
-    config = asset_class(WIDE, fresh_window=fresh_window)
+    config = asset_class(WIDE, fresh_window=fresh_window, slot_rows=slot_rows)
     grid, results = grid_of(config), []
     for number, part in enumerate(cut(stream, [min(edge, len(stream)) for edge in cuts])):
         if number in snapshots:
@@ -143,7 +148,11 @@ def test_any_cut_interleaving_and_restore_equals_the_naive_reference_bit_for_bit
     for asset, reference in enumerate(references):
         assert slots_of(results, asset) == reference_slots(reference)
         refused = [refusal for result in results for refusal in result.refused if refusal.row == asset]
-        for reason, expected in ((Reason.LATE, reference.late), (Reason.FUTURE_TIME, reference.future)):
+        for reason, expected in (
+            (Reason.LATE, reference.late),
+            (Reason.FUTURE_TIME, reference.future),
+            (Reason.CROWDED, reference.crowded),
+        ):
             found = [(refusal.time, refusal.offset) for refusal in refused if refusal.reason == reason]
             assert found == [(entry.time, entry.offset) for entry in expected]
         silences = [silence for result in results for silence in result.silences if silence.row == asset]
@@ -328,3 +337,27 @@ def test_the_state_of_another_layout_is_refused() -> None:
     wide, narrow = grid_of(asset_class(WIDE)), grid_of(asset_class())
     with pytest.raises(ValueError, match="state row: expected"):
         narrow.load(0, wide.dump(0))
+
+
+def test_rows_beyond_what_a_slot_holds_are_refused_with_what_they_said_and_the_slot_stays_as_it_was() -> None:
+    grid = grid_of(asset_class(slot_rows=2))
+    started(grid)
+    result = push(grid, [(0, at(0.1 * n, float(n), None)) for n in range(1, 5)], 2)
+    assert result.counts["CROWDED"] == 2
+    assert [json.loads(refusal.payload)["values"] for refusal in result.refused] == [{"x": 3.0}, {"x": 4.0}]
+    assert {refusal.reason for refusal in result.refused} == {Reason.CROWDED}
+    assert "already holds 2 rows" in result.refused[0].detail
+    assert grid.pending_bytes <= grid.most_pending_bytes(1)
+    closed = push(grid, [(0, at(9, 0.0, 0.0))], 2)
+    place = closed.slots.slot.tolist().index(BASE + 1)
+    assert closed.slots.values[place, 0] == 2.0
+
+
+def test_pending_rows_never_take_more_than_is_told() -> None:
+    config = asset_class(slot_rows=3)
+    grid = grid_of(config)
+    started(grid)
+    rows = [(0, at(1.0 + 0.001 * n, 1.0, None)) for n in range(5000)]
+    for low in range(0, len(rows), 100):
+        push(grid, rows[low : low + 100], 2)
+        assert 0 < grid.pending_bytes <= grid.most_pending_bytes(1)

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from connectors.records import Polled
+from connectors.records import Polled, Queue
 from monitor.activity import Activity, Stage
 from monitor.alerting.alerts import Origin, parse_alert
 from monitor.alerting.incidents import EventName, Kind
@@ -290,7 +290,15 @@ def standing(count: int) -> Standing:
     names = tuple(f"plant/{n:03d}" for n in range(count))
     limit = np.linspace(1.0, 2.0, count)
     return Standing(
-        "unit", names, np.arange(count, dtype=np.int32), limit, gates, drift, Counter({Kind.ANOMALY: 2}), 640
+        "unit",
+        names,
+        np.arange(count, dtype=np.int32),
+        limit,
+        gates,
+        drift,
+        Counter({Kind.ANOMALY: 2}),
+        640,
+        6400,
     )
 
 
@@ -306,6 +314,7 @@ def test_the_assets_stand_in_bounded_labels(vitals: Vitals) -> None:
     assert samples["nuwatch_incidents_open", (("kind", "ANOMALY"),)] == 2
     assert samples["nuwatch_incidents_open", (("kind", "DRIFT"),)] == 0
     assert samples["nuwatch_queue_bytes", (("queue", "open_slots"),)] == 640
+    assert samples["nuwatch_queue_limit_bytes", (("queue", "open_slots"),)] == 6400
     largest = samples["nuwatch_ratio_largest", (("asset_class", "reactor"), ("scorer", "combined"))]
     assert largest == pytest.approx(1.99)
     own = {labels[0][1] for name, labels in samples if name == "nuwatch_asset_limit"}
@@ -321,8 +330,15 @@ def test_the_outbox_and_its_bounds_are_there_and_so_is_the_process(vitals: Vital
     metrics = metrics_of(vitals)
     vitals.lag, vitals.paused = 12, "full"
     metrics.came_round(
-        Outbox(3, 4096), 1, 2, [Key(Condition.SINK, ""), Key(Condition.SCORES_NOT_FINITE, "a")]
+        Outbox(3, 4096),
+        1,
+        2,
+        [Key(Condition.SINK, ""), Key(Condition.SCORES_NOT_FINITE, "a")],
+        (Queue("fetched", 5, 50), Queue("commands", 6, 60)),
     )
+    for queue, size in (("fetched", 5), ("commands", 6)):
+        assert value(metrics, "nuwatch_queue_bytes", queue=queue) == size
+        assert value(metrics, "nuwatch_queue_limit_bytes", queue=queue) == 10 * size
     assert value(metrics, "nuwatch_outbox_events") == 3
     assert value(metrics, "nuwatch_outbox_limit_events") == 10_000
     assert value(metrics, "nuwatch_queue_bytes", queue="outbox") == 4096

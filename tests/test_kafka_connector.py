@@ -161,6 +161,24 @@ def test_a_paused_source_brings_nothing_and_loses_nothing(
     assert (got.tape.values(0), got.tape.values(1)) == ([b"0", b"2"], [b"1", b"3"])
 
 
+def test_what_the_client_has_fetched_ahead_is_told_in_bytes_with_its_bound(
+    kafka_broker: AnyBroker, new_topic: Callable[..., str], kafka_reader: Callable[..., Reader]
+) -> None:
+    topic = new_topic(4)
+    produce(kafka_broker.bootstrap, topic, [(None, b"x" * 1000, number % 4) for number in range(400)])
+    got = kafka_reader(topic, max_poll_records=1)
+    assert got.source.queues == ()
+    got.open()
+    sizes = list[int]()
+    for count in range(1, 401):
+        got.poll_records(count)
+        (queue,) = got.source.queues
+        assert (queue.name, queue.limit) == ("fetched", 4 * 2**20)
+        sizes.append(queue.size)
+    assert 1000 < max(sizes) <= 4 * 2**20
+    assert sizes[-1] == 0
+
+
 def test_the_lag_is_what_is_still_to_come(
     kafka_broker: AnyBroker, new_topic: Callable[..., str], kafka_reader: Callable[..., Reader]
 ) -> None:

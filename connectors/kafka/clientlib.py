@@ -57,6 +57,13 @@ TransactionalIdAuthorizationFailedError: type[KafkaError] = _errors.Transactiona
 AbstractTokenProvider: Any = _TokenProvider
 
 
+def fetched_bytes(consumer: Consumer) -> int:
+    """Bytes of the answers that a client has fetched and not begun to unpack."""
+    fetcher = consumer._fetcher
+    answers = [*fetcher._completed_fetches.copy(), *fetcher._paused_completed_fetches.copy().values()]
+    return sum(len(answer.partition_data.records or b"") for answer in answers)
+
+
 def new_consumer(**config: Any) -> Consumer:
     """A connected consumer."""
     return _connected(_kafka.KafkaConsumer, config)

@@ -22,7 +22,7 @@ from connectors.kafka.clientlib import (
     incarnation,
 )
 from connectors.kafka.settings import Connection, KafkaSinkSettings
-from connectors.records import Input, RawRecord
+from connectors.records import Input, Queue, RawRecord
 
 _ANSWER_MS = 10_000
 _POLL_MS = 200
@@ -31,6 +31,8 @@ _PAUSE_SECONDS = 1.0
 _CLOSE_SECONDS = 5.0
 _MOST_WAITING = 1000
 """Records that may wait for the caller; the thread reads on when they are fetched."""
+_MOST_BYTES = 16 * 2**20
+"""Likewise in bytes; what one poll brings may come on top."""
 
 
 class KafkaCommandTopic:
@@ -91,6 +93,11 @@ class KafkaCommandTopic:
         """See `connectors.ports.CommandTopic`."""
         return self._trouble
 
+    @property
+    def queue(self) -> Queue:
+        """See `connectors.ports.CommandTopic`."""
+        return Queue("commands", sum(map(_size, tuple(self._waiting))), _MOST_BYTES)
+
     def close(self) -> None:
         """See `connectors.ports.CommandTopic`."""
         self._stop.set()
@@ -136,7 +143,7 @@ class KafkaCommandTopic:
         reader.assign([self._top])
         reader.seek(self._top, self._next)
         while not self._stop.is_set():
-            if len(self._waiting) >= _MOST_WAITING:
+            if len(self._waiting) >= _MOST_WAITING or self.queue.size >= _MOST_BYTES:
                 self._stop.wait(_POLL_MS / 1000)
                 continue
             try:
@@ -161,6 +168,10 @@ class KafkaCommandTopic:
 
     def _cannot(self, what: str, error: BaseException | None = None) -> SourceError:
         return SourceError(client.explain(error, self._settings, f"control topic '{self._topic}' {what}"))
+
+
+def _size(record: RawRecord) -> int:
+    return len(record.key or b"") + len(record.value or b"")
 
 
 def send_command(

@@ -21,12 +21,13 @@ from connectors.kafka.clientlib import (
     OffsetAndMetadata,
     OffsetOutOfRangeError,
     TopicPartition,
+    fetched_bytes,
     incarnation,
 )
 from connectors.kafka.rewind import rewound
 from connectors.kafka.settings import KafkaSourceSettings
 from connectors.ports import Codec, Position, Rewind, Start
-from connectors.records import Input, Lost, Polled
+from connectors.records import Input, Lost, Polled, Queue
 
 _log = logging.getLogger(__name__)
 _NS_PER_MS = 1_000_000
@@ -178,6 +179,14 @@ class KafkaSource:
     def reconnections(self) -> int:
         """How often the consumer was replaced because it did not move or could not go on."""
         return self._reconnections
+
+    @property
+    def queues(self) -> tuple[Queue, ...]:
+        """What the client has fetched ahead: of each partition one answer, which one batch alone may exceed."""
+        if self._consumer is None:
+            return ()
+        limit = len(self._next) * self._settings.max_partition_fetch_bytes
+        return (Queue("fetched", fetched_bytes(self._consumer), limit),)
 
     def close(self) -> None:
         """Write the last positions to the group and leave. Idempotent."""

@@ -76,7 +76,7 @@ class GridResult(NamedTuple):
         slots: the slots that closed.
         refused: rows that are in no slot, in the order in which that was decided.
         silences: gaps in assets' streams, in order of the rows that ended them.
-        counts: LATE, FUTURE_TIME and HELD rows, DUPLICATE and CONFLICT readings; the latter two are counted
+        counts: LATE, FUTURE_TIME, CROWDED and HELD rows, DUPLICATE and CONFLICT readings; the latter two are counted
             when their slot closes.
         contexts: what ``slots.context`` points to. Indices do not outlive the result that they came with.
         advanced: the assets [n] whose highest accepted time rose, and the first time [n] that rose over it, ns.
@@ -128,13 +128,18 @@ class Grid:
 
     @property
     def pending_rows(self) -> int:
-        """Accepted rows that wait for their slots to close; bounded by lateness times rate."""
+        """Accepted rows that wait for their slots to close."""
         return sum(len(part.row) for part in self._pending)
 
     @property
     def pending_bytes(self) -> int:
         """Memory of these rows."""
         return sum(column.nbytes for part in self._pending for column in part)
+
+    def most_pending_bytes(self, assets: int) -> int:
+        """Memory that rows of so many assets can take: `slot_rows` in every slot that lateness keeps open."""
+        open_ = -(-int(self._settings.lateness) // self._sampling) + 1
+        return assets * open_ * self._settings.slot_rows * (16 + 9 * self._sensors)
 
     def last_accepted(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Highest accepted time of the first ``count`` assets, ns, and whether there is one."""
@@ -160,6 +165,7 @@ class Grid:
             "FUTURE_TIME": len(refused),
             "HELD": admitted.held,
             "LATE": 0,
+            "CROWDED": 0,
             "DUPLICATE": 0,
             "CONFLICT": 0,
         }
@@ -171,7 +177,10 @@ class Grid:
         counts["LATE"] = int(progress.late.sum())
         if self._settings.late == "dead_letter":
             refused += self._late(accepted, progress, batch)
-        readings = self._close(accepted.rows, progress)
+        crowded = self._crowded(accepted.rows, progress.late)
+        counts["CROWDED"] = int(crowded.sum())
+        refused += self._too_many(accepted, crowded, batch)
+        readings = self._close(accepted.rows, ~(progress.late | crowded))
         counts["DUPLICATE"], counts["CONFLICT"] = readings.duplicates, readings.conflicts
         slots = self._slots(progress, readings, batch.offset[accepted.cause])
         advanced = _advanced(accepted.rows, progress)
@@ -228,9 +237,28 @@ class Grid:
         in_order = (rows[1:] >= rows[:-1]).all()
         return arrivals if in_order else arrivals.at(np.argsort(rows, kind="stable"))
 
-    def _close(self, accepted: Rows, progress: Progress) -> Readings:
+    def _crowded(self, accepted: Rows, late: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Rows for which their slot has no room any more.
+
+        A slot fills in the order in which rows come and is emptied as a whole, so this does not depend on how the
+        stream is cut.
+        """
+        room, waiting = self._settings.slot_rows, Rows.joined(self._pending)
+        row = np.concatenate([waiting.row, accepted.row])
+        if np.bincount(row).max() <= room:
+            return np.zeros(len(late), np.bool_)
+        slot = -(-np.concatenate([waiting.time, accepted.time]) // self._sampling)
+        order = np.lexsort((slot, row))  # stable: in a slot as they came
+        taken = np.concatenate([np.ones(len(waiting.row), np.bool_), ~late])[order]
+        starts = starts_of(row[order], slot[order])
+        before = np.cumsum(taken) - taken
+        place = np.empty(len(row), np.int64)
+        place[order] = before - before[starts][numbers_of(starts, len(row))]
+        return (place[len(waiting.row) :] >= room) & ~late
+
+    def _close(self, accepted: Rows, fits: NDArray[np.bool_]) -> Readings:
         """Readings of the slots that are closed now; the other rows stay pending."""
-        taken = accepted.at(~progress.late) if progress.late.any() else accepted
+        taken = accepted if fits.all() else accepted.at(fits)
         taken = taken._replace(quality=self._checked(taken.values, taken.quality))
         rows = Rows.joined([*self._pending, taken])
         closing = rows.time <= self._watermark.table["closed"][rows.row] * self._sampling
@@ -308,6 +336,17 @@ class Grid:
             cause = int(accepted.cause[position])
             refused.append(self._refused(accepted, position, cause, Reason.LATE, detail, batch))
         return refused
+
+    def _too_many(self, accepted: Arrivals, crowded: NDArray[np.bool_], batch: Batch) -> list[_Refused]:
+        """Rows for which their slots had no room any more."""
+        detail = (
+            f"its slot already holds {self._settings.slot_rows} rows of the asset; "
+            "hint: raise time.slot_rows if so many are normal, or mend what sends them"
+        )
+        return [
+            self._refused(accepted, position, int(accepted.cause[position]), Reason.CROWDED, detail, batch)
+            for position in np.flatnonzero(crowded).tolist()
+        ]
 
     def _refused(
         self, arrivals: Arrivals, position: int, cause: int, reason: Reason, detail: str, batch: Batch

@@ -21,7 +21,7 @@ class Refusal(NamedTuple):
         batch_row: its row in the pushed batch; -1 if it came with an earlier one and was held.
         offset: position of the record that brought it.
         time: its event time, ns.
-        reason: LATE or FUTURE_TIME.
+        reason: LATE, FUTURE_TIME or CROWDED.
         detail: why, for a person.
         payload: the row as canonical frame JSON, as it came.
     """

@@ -64,6 +64,7 @@ class Figures(NamedTuple):
         drifts: assets by drift state.
         open: open incidents by kind.
         pending_bytes: readings that wait for their slots to close.
+        most_pending_bytes: that can.
         own: the assets that have figures of their own.
     """
 
@@ -73,10 +74,11 @@ class Figures(NamedTuple):
     drifts: Counter[str]
     open: Counter[str]
     pending_bytes: int
+    most_pending_bytes: int
     own: tuple[AssetFigures, ...]
 
 
-NOTHING = Figures(Counter(), {}, Counter(), Counter(), Counter(), 0, ())
+NOTHING = Figures(Counter(), {}, Counter(), Counter(), Counter(), 0, 0, ())
 
 
 class Board:
@@ -120,6 +122,7 @@ class Board:
             Counter({state.name: int(drifts[state]) for state in State}),
             Counter({kind.value: count for kind, count in kinds.items()}),
             sum(standing.pending_bytes for standing in standings),
+            sum(standing.most_pending_bytes for standing in standings),
             tuple(self._own(standings)),
         )
 

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from connectors.records import Channel, Reason
+from connectors.records import Channel, Queue, Reason
 from monitor.engine import Outbox, Step
 from monitor.generation import Change
 from monitor.health.board import NOTHING, Figures
@@ -105,10 +105,10 @@ class Metrics:
         limit = Gauge("nuwatch_outbox_limit_events", "At this many the input pauses.", registry=self.registry)
         limit.set(state.outbox)
         self._queue = Gauge("nuwatch_queue_bytes", "Memory of a queue.", ["queue"], registry=self.registry)
-        most = Gauge(
-            "nuwatch_queue_limit_bytes", "At this size the input pauses.", ["queue"], registry=self.registry
+        self._most = Gauge(
+            "nuwatch_queue_limit_bytes", "What it holds at most.", ["queue"], registry=self.registry
         )
-        most.labels("outbox").set(state.outbox_bytes)
+        self._most.labels("outbox").set(state.outbox_bytes)
         poll_age = Gauge("nuwatch_seconds_since_poll", "Since poll last returned.", registry=self.registry)
         poll_age.set_function(lambda: vitals.activity.seconds_since_poll)
         stage_age = Gauge(
@@ -161,8 +161,18 @@ class Metrics:
         """The input was paused."""
         self._pauses.inc()
 
-    def came_round(self, outbox: Outbox, recompiles: int, reconnections: int, open_: Sequence[Key]) -> None:
+    def came_round(
+        self,
+        outbox: Outbox,
+        recompiles: int,
+        reconnections: int,
+        open_: Sequence[Key],
+        queues: Sequence[Queue] = (),
+    ) -> None:
         """Figures of the loop itself, at every turn."""
+        for queue in queues:
+            self._queue.labels(queue.name).set(queue.size)
+            self._most.labels(queue.name).set(queue.limit)
         self._outbox.set(outbox.events)
         self._queue.labels("outbox").set(outbox.size)
         self._recompiles.set(recompiles)
@@ -172,6 +182,7 @@ class Metrics:
     def assets(self, figures: Figures) -> None:
         """Figures of the assets, at every snapshot."""
         self._queue.labels("open_slots").set(figures.pending_bytes)
+        self._most.labels("open_slots").set(figures.most_pending_bytes)
         self._view.figures = figures
 
     def in_force(self, changes: Mapping[int, Change]) -> None:

@@ -73,7 +73,9 @@ class Watch:
     def came_round(self, engine: Engine, paused: str | None) -> list[OutRecord]:
         """At the end of a turn; returns the alerts to publish."""
         self._look(engine, paused)
-        self.metrics.came_round(engine.outbox, self._recompiles, self._reconnections, self._conditions.open)
+        self.metrics.came_round(
+            engine.outbox, self._recompiles, self._reconnections, self._conditions.open, engine.queues
+        )
         changes = self._conditions.step(self._clock(), self._wall())
         for change in changes:
             self._tell(change)

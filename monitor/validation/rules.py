@@ -182,6 +182,7 @@ def _check_event_time(asset_class: AssetClass, at: Path, findings: Findings) -> 
             f"{time.max_age} is less than the sampling period: nothing would be carried over one late reading"
         )
         findings.error((*at, "max_age"), message, at_least)
+    findings.require(time.slot_rows >= 1, (*at, "slot_rows"), f"got {time.slot_rows}", "1 row or more")
     findings.require(time.max_future >= sampling, (*at, "max_future"), f"got {time.max_future}", at_least)
     if time.silence < sampling:
         findings.error((*at, "silence"), f"{time.silence}: every pause between two readings is one", at_least)
