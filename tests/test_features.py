@@ -73,7 +73,8 @@ def test_a_classics_features_have_the_length_that_it_scores(name: str, width: in
         (
             "deep_svdd",
             lambda params, z: (
-                np.linalg.norm(z - np.asarray(params["ball"]["centre"]), axis=1) / params["typical"]
+                np.linalg.norm(np.asarray(z) - np.asarray(params["ball"]["centre"]), axis=1)
+                / params["typical"]
             ),
         ),
     ],

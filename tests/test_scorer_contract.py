@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from models import registry
 from models.imputation import fit_imputation, impute
 from models.registry import get_scorer, register, scorer_names
 from models.scaling import fit_scaling
@@ -216,7 +217,8 @@ def test_every_field_of_a_spec_is_documented_and_has_a_default(name):
     assert all(f"{one.name}:" in documented for one in dataclasses.fields(spec))
 
 
-def test_a_scorer_of_ones_own_is_found_by_name_and_cannot_take_a_name():
+def test_a_scorer_of_ones_own_is_found_by_name_and_cannot_take_a_name(monkeypatch):
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
     own = dataclasses.replace(get_scorer("pca"), name="own_pca")
     register(own)
     assert get_scorer("own_pca") is own
