@@ -102,6 +102,12 @@ def test_commands_act_once_on_every_partition_whoever_is_killed_meanwhile(
         120,
         "the last configuration to be in force everywhere",
     )
+    # Whoever takes a partition over in the middle of the last records repeats them, and a decision waits for the next.
+    plant.wait(
+        lambda: all(m.said("partition_taken") or m.said("partition_begun") for m in members),
+        120,
+        "partitions for the member that was killed last",
+    )
     plant.feed(records[kills * share :]).join()  # what is commanded acts in front of a record
     plant.wait_until_folded(records, 90 + 10 * kills)
     assert [member.end(signal.SIGTERM) for member in members] == [0, 0], plant.logs()
