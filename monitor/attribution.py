@@ -37,7 +37,6 @@ Floats = NDArray[np.float64]
 _USUAL = 0.4
 _AWAY = 0.05
 _ONE_SIDED = 0.0075
-_NEVER = np.iinfo(np.int64).min // 2
 
 
 class Attribution:
@@ -46,22 +45,17 @@ class Attribution:
     Args:
         usual: [S, D] > 0, mean contributions in normal operation.
         weight: of the newest window in the averages, in (0, 1]: the ratio's.
-        length: samples of a window: a longer pause between scored windows restarts the averages.
     """
 
-    def __init__(self, usual: Floats, weight: float, length: int) -> None:
+    def __init__(self, usual: Floats, weight: float) -> None:
         self._unusual = usual**-_USUAL
         self._weight = weight
-        self._length = length
         sensors = usual.shape[1]
         self._table = Table(
             [
-                ("slot", np.int64, ()),
-                ("segment", np.int64, ()),
                 ("parts", np.float64, (sensors,)),
                 ("off", np.float64, (sensors,)),
-            ],
-            {"slot": _NEVER, "segment": _NEVER},
+            ]
         )
 
     def grow(self, capacity: int) -> None:
@@ -83,8 +77,7 @@ class Attribution:
     def step(
         self,
         rows: NDArray[np.int32],
-        slot: NDArray[np.int64],
-        segment: NDArray[np.int64],
+        fresh: NDArray[np.bool_],
         contributions: NDArray[np.floating],
         ratios: Floats,
         combined: Floats,
@@ -94,8 +87,7 @@ class Attribution:
 
         Args:
             rows: [n] the assets' rows.
-            slot: [n] the windows' last slots.
-            segment: [n] the slots at which the windows' segments began.
+            fresh: [n] where the smoothed ratio has begun anew with this window, and so does this.
             contributions: [n, S, D] >= 0, as each scorer gives them.
             ratios: [n, S] of each scorer.
             combined: [n] what they come to, before smoothing.
@@ -105,18 +97,13 @@ class Attribution:
             Shares [n, D], summing to 1; 0 where nothing stands out.
         """
         table = self._table
-        paused = slot - table["slot"][rows] > self._length
-        kept = np.where(paused | (table["segment"][rows] != segment), 0.0, 1.0 - self._weight)[:, None]
+        kept = np.where(fresh, 0.0, 1.0 - self._weight)[:, None]
         part = self._part(contributions, ratios, away) * np.maximum(1.0 + combined, 0.0)[:, None]
         table["parts"][rows] = self._weight * part + kept * table["parts"][rows]
         table["off"][rows] = self._weight * away + kept * table["off"][rows]
-        table["slot"][rows], table["segment"][rows] = slot, segment
-        variance = self._weight / (
-            2.0 - self._weight
-        )  # of an average of independent u, long after its beginning
-        return _normalised(
-            table["parts"][rows] * (1.0 + _ONE_SIDED * table["off"][rows] ** 2 / variance) ** 2
-        )
+        variance = self._weight / (2.0 - self._weight)  # of an average of many independent u
+        one_sided = 1.0 + _ONE_SIDED * table["off"][rows] ** 2 / variance
+        return _normalised(table["parts"][rows] * one_sided**2)
 
     def _part(self, contributions: NDArray[np.floating], ratios: Floats, away: Floats) -> Floats:
         leading = np.argmax(ratios, axis=1)

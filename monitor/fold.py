@@ -73,9 +73,7 @@ class Fold:
         self.losses = LossWatch()
         self.segments = Segments()
         self.smoother = Smoother(asset_class.scoring.smoothing, asset_class.window.length)
-        self.attribution = Attribution(
-            model.scales.usual, asset_class.scoring.smoothing, asset_class.window.length
-        )
+        self.attribution = Attribution(model.scales.usual, asset_class.scoring.smoothing)
         self.excursions = Excursions(asset_class.window.length, len(model.columns))
         self.adaptation = Adaptation(
             model.program.scorers,
@@ -376,14 +374,9 @@ class Fold:
         ratios = adaptation.scorer_ratios(its, rated.on_scale[scored])
         combined = adaptation.combine(ratios)
         smooth = self.smoother.step(its, slot[yes], segment[yes], combined)
+        age = self.smoother.ages(its)
         rated.share[scored] = self.attribution.step(
-            its,
-            slot[yes],
-            segment[yes],
-            rated.contributions[scored],
-            ratios,
-            combined,
-            rated.away[scored],
+            its, age == 1, rated.contributions[scored], ratios, combined, rated.away[scored]
         )
         rated.left[scored] = self.excursions.step(
             its,
@@ -395,7 +388,7 @@ class Fold:
             self.incidents.open_any(its, Kind.ANOMALY),
         )
         rated.scorer_ratio[scored] = ratios
-        steady = self.model.scales.ages.steady(smooth, self.smoother.ages(its))
+        steady = self.model.scales.ages.steady(smooth, age)
         rated.ratio[scored] = adaptation.final_ratio(its, steady)
 
     def _conditions(

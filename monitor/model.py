@@ -124,11 +124,14 @@ class Scales(NamedTuple):
             rank_tau=rank_tau,
             ages=Ages(arrays["age_median"], arrays["age_limit"]),
             masks=Masks(arrays["mask_profile"], arrays["mask_shift"], arrays["mask_stretch"]),
-            usual=arrays.get(
-                "usual", np.ones_like(arrays["mask_shift"])
-            ),  # [S, D]; earlier bundles have none
+            usual=arrays.get("usual", _none_unusual(arrays)),
             reranking=Reranking(arrays["verdict_weights"]) if "verdict_weights" in arrays else None,
         )
+
+
+def _none_unusual(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+    """[S, D] of a bundle that was trained before contributions were relative to what is usual."""
+    return np.ones(arrays["mask_shift"].shape)
 
 
 def scored_columns(asset_class: AssetClass) -> NDArray[np.int64]:

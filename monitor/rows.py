@@ -77,7 +77,7 @@ def _attribution_apart(parts: list[Any]) -> list[Any]:
         return [3, *parts[1:]]  # the reader will say so
     stages = msgspec.msgpack.decode(row.state, type=dict[str, bytes])
     smoother, shares = stages["smoother"][:_SMOOTHER], stages["smoother"][_SMOOTHER:]
-    of_its_own = smoother[8:24] + shares + bytes(len(shares))  # slot, segment, shares; nothing is off yet
+    of_its_own = shares + bytes(len(shares))  # nothing is off yet
     state = msgspec.msgpack.encode(stages | {"smoother": smoother, "attribution": of_its_own})
     return [3, row.asset_class, zlib.crc32(state), state]
 

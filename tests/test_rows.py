@@ -31,8 +31,7 @@ def before(raw: bytes, layout: int) -> bytes:
     _, asset_class, _, state = msgspec.msgpack.decode(raw)
     parts = msgspec.msgpack.decode(state, type=dict[str, bytes])
     attribution = parts.pop("attribution")
-    sensors = (len(attribution) - 16) // 2
-    parts["smoother"] += attribution[16 : 16 + sensors]
+    parts["smoother"] += attribution[: len(attribution) // 2]
     state = msgspec.msgpack.encode(parts)
     return msgspec.msgpack.encode([layout, asset_class, zlib.crc32(state), state][2 - layout :])
 
@@ -55,9 +54,7 @@ def test_shares_leave_the_smoothers_row_with_the_third_layout() -> None:
         assert msgspec.msgpack.decode(found.state) == {
             "grid": b"as it is",
             "smoother": SMOOTHER,
-            "attribution": struct.pack(
-                "<qqdddd", 7, 3, 0.25, 1.5, 0.0, 0.0
-            ),  # slot, segment, shares, nothing off
+            "attribution": struct.pack("<dddd", 0.25, 1.5, 0.0, 0.0),  # shares, and nothing is off
         }
 
 
@@ -96,8 +93,8 @@ def test_a_pipeline_goes_on_from_rows_of_earlier_layouts(trained: World, layout:
     after = trained.pipeline()
     after.load({asset: before(row, layout) for asset, row in rows.items()})
     known, taken = stages(rows["plant/0"]), stages(after.handed_over()["plant/0"])
-    off = len(known["attribution"]) - 16  # what the sensors were off by is not known, and begins anew
-    assert taken.pop("attribution") == known.pop("attribution")[: 16 + off // 2] + bytes(off // 2)
+    half = len(known["attribution"]) // 2  # what the sensors were off by is not known, and begins anew
+    assert taken.pop("attribution") == known.pop("attribution")[:half] + bytes(half)
     assert taken == known
 
 

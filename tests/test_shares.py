@@ -10,27 +10,20 @@ import pytest
 from monitor.attribution import Attribution
 from monitor.training.masking import Study, usual_of
 
-LENGTH = 8
-ROW, SEGMENT = np.zeros(1, np.int32), np.zeros(1, np.int64)
+ROW = np.zeros(1, np.int32)
 
 
 def stepped(usual: Any, weight: float = 1.0) -> tuple[Attribution, Any]:
     """A state, and a step of its one asset."""
-    state = Attribution(np.array(usual, np.float64), weight, LENGTH)
+    state = Attribution(np.array(usual, np.float64), weight)
     state.grow(1)
 
-    def step(contributions: Any, away: Any, slot: int = 1, segment: int = 0, ratios: Any = (1.0,)) -> Any:
+    def step(contributions: Any, away: Any, fresh: bool = False, ratios: Any = (1.0,)) -> Any:
         each = np.array(contributions, np.float64)
         each = each[None] if each.ndim == 2 else each[None, None]
         ratio = np.array([ratios])
         return state.step(
-            ROW,
-            np.array([slot]),
-            SEGMENT + segment,
-            each,
-            ratio,
-            ratio.max(axis=1),
-            np.array([away], np.float64),
+            ROW, np.array([fresh]), each, ratio, ratio.max(axis=1), np.array([away], np.float64)
         )[0]
 
     return state, step
@@ -57,24 +50,23 @@ def test_distance_from_expected_counts_squared_at_once_and_to_the_fourth_over_ti
 
 def test_a_sensor_that_is_off_on_one_side_counts_more_than_one_that_scatters() -> None:
     _, step = stepped([[1.0, 1.0]], weight=0.1)
-    first, second = [step([1.0, 1.0], [4.0, 4.0 * (-1) ** slot], slot) for slot in range(1, 30)][-1]
+    first, second = [step([1.0, 1.0], [4.0, 4.0 * (-1) ** n]) for n in range(29)][-1]
     assert first > 2 * second
 
 
 def test_windows_are_weighted_by_one_plus_their_ratio_and_averaged() -> None:
     _, step = stepped([[1.0, 1.0]], weight=0.5)
-    step([1.0, 0.0], [0.0, 0.0], 1, ratios=(3.0,))  # a weight of 4, halved by the next
-    shares = step([0.0, 1.0], [0.0, 0.0], 2, ratios=(0.0,))  # a weight of 1
+    step([1.0, 0.0], [0.0, 0.0], ratios=(3.0,))  # a weight of 4, halved by the next
+    shares = step([0.0, 1.0], [0.0, 0.0], ratios=(0.0,))  # a weight of 1
     np.testing.assert_allclose(shares, [2 / 3, 1 / 3])
-    low = step([1.0, 0.0], [0.0, 0.0], 3, ratios=(-5.0,))  # far below: none
+    low = step([1.0, 0.0], [0.0, 0.0], ratios=(-5.0,))  # far below: none
     np.testing.assert_allclose(low, [2 / 3, 1 / 3])
 
 
-@pytest.mark.parametrize(("slot", "segment"), [(LENGTH + 2, 0), (2, 2)])
-def test_averages_begin_anew_after_a_pause_and_in_a_new_stretch(slot: int, segment: int) -> None:
+def test_averages_begin_anew_with_the_ratio() -> None:
     _, step = stepped([[1.0, 1.0]], weight=0.5)
     step([1.0, 0.0], [9.0, 0.0])
-    np.testing.assert_allclose(step([0.0, 1.0], [0.0, 0.0], slot, segment), [0.0, 1.0])
+    np.testing.assert_allclose(step([0.0, 1.0], [0.0, 0.0], fresh=True), [0.0, 1.0])
 
 
 def test_without_contributions_there_are_no_shares() -> None:
@@ -87,7 +79,7 @@ def test_state_goes_on_where_it_was_dumped() -> None:
     step([1.0, 2.0], [3.0, 0.0])
     second, other = stepped([[1.0, 2.0]], weight=0.2)
     second.load(0, first.dump(0))
-    np.testing.assert_array_equal(step([2.0, 1.0], [1.0, 1.0], 2), other([2.0, 1.0], [1.0, 1.0], 2))
+    np.testing.assert_array_equal(step([2.0, 1.0], [1.0, 1.0]), other([2.0, 1.0], [1.0, 1.0]))
     with pytest.raises(ValueError, match="state row"):
         second.load(0, b"short")
 

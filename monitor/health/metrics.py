@@ -167,7 +167,7 @@ class Metrics:
         recompiles: int,
         reconnections: int,
         open_: Sequence[Key],
-        queues: Sequence[Queue] = (),
+        queues: Sequence[Queue],
     ) -> None:
         """Figures of the loop itself, at every turn."""
         for queue in queues:
